@@ -1,0 +1,35 @@
+"""anyform runs a model of any form. Public names are imported on first use, so that `import anyform` is light."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from anyform.contract.errors import Fault as Fault
+    from anyform.contract.facts import Settings as Settings
+    from anyform.contract.hooks import hookimpl as hookimpl
+    from anyform.contract.model import LoadedModel as LoadedModel
+    from anyform.contract.model import Stop as Stop
+    from anyform.kernel.runtime import Runtime as Runtime
+
+_HOMES = {
+    "Fault": "anyform.contract.errors",
+    "LoadedModel": "anyform.contract.model",
+    "Runtime": "anyform.kernel.runtime",
+    "Settings": "anyform.contract.facts",
+    "Stop": "anyform.contract.model",
+    "hookimpl": "anyform.contract.hooks",
+}
+
+__all__ = ["Fault", "LoadedModel", "Runtime", "Settings", "Stop", "hookimpl"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'anyform' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

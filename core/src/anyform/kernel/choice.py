@@ -1,0 +1,177 @@
+"""Gathers what the router needs to know of every backend, asks it to rank, and turns a refusal into a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from anyform.contract.errors import EngineMissing, Fault, InvalidModel, NoBackend, OutOfMemory, Unsupported
+from anyform.contract.facts import (
+    BackendInfo,
+    Capabilities,
+    Device,
+    Finding,
+    FormatMatch,
+    MemoryEstimate,
+    Metadata,
+    Settings,
+    Severity,
+    fact,
+)
+from anyform.kernel import context
+from anyform.kernel.hardware import Hardware
+from anyform.kernel.learned import Learned, engine_key, engine_versions
+from anyform.kernel.plugins import Plugins
+from anyform.kernel.router import Candidate, Decision, Need, Verdict, rank
+
+PARALLEL = 4
+"""How many requests share a model unless the user says otherwise."""
+
+Model = tuple[FormatMatch, Metadata, list[Finding]]
+Probe = Callable[[str, BackendInfo], Capabilities]
+
+_GATES = ("format", "device", "task", "engine", "memory", "sound", "forbidden", "sound_model")
+"""Which refusal is told when there are several: the one furthest to the right."""
+
+
+@fact
+class EngineState:
+    """One backend on this machine, for `doctor`."""
+
+    plugin: str
+    backend: BackendInfo
+    versions: Mapping[str, str]
+    missing: tuple[str, ...] = ()
+    capabilities: Capabilities | None = None
+    trouble: str = ""
+
+
+class Choice:
+    """One choice of a backend: the facts of this moment, and the router's answer to them."""
+
+    def __init__(self, plugins: Plugins, hardware: Hardware, learned: Learned, probe: Probe | None) -> None:
+        """*probe*: how to prove an engine that was never proven here; None: leave it unproven."""
+        self._plugins, self._hardware, self._learned, self._probe = plugins, hardware, learned, probe
+
+    def backends(self) -> list[tuple[str, BackendInfo]]:
+        """(plugin, backend) of every sound plugin."""
+        return [(plugin, info) for plugin, answer in self._plugins.ask_all("list_backends") for info in answer]
+
+    def decide(self, models: Sequence[Model], need: Need, wanted: Settings, prefer: Sequence[str]) -> Decision:
+        """Judge every (form of the model, backend) pair."""
+        pairs = [
+            (match, metadata, findings, self._candidate(plugin, info, match, metadata, need, wanted))
+            for match, metadata, findings in models
+            for plugin, info in self.backends()
+        ]
+        decision = rank(pairs, need, prefer)
+        broken = [f"plugin {r.name} is broken: {r.reason}" for r in self._plugins.records if not r.sound]
+        failed = [str(fault.message) for fault in self._plugins.failures]
+        return replace(decision, notes=(*decision.notes, *broken, *failed))
+
+    def engine_state(self, plugin: str, info: BackendInfo) -> EngineState:
+        versions, missing = engine_versions(info)
+        capabilities, trouble = (None, "") if missing else self._capabilities(plugin, info)
+        return EngineState(
+            plugin=plugin, backend=info, versions=versions, missing=missing, capabilities=capabilities, trouble=trouble
+        )
+
+    def _capabilities(self, plugin: str, info: BackendInfo) -> tuple[Capabilities | None, str]:
+        """(what is known, why the probe failed)."""
+        key = engine_key(plugin, info)
+        known = self._learned.capabilities(key)
+        if known is not None or self._probe is None or not info.engine:
+            return known, ""
+        try:
+            known = self._probe(plugin, info)
+        except Fault as fault:
+            return None, str(fault)
+        self._learned.remember_probe(key, known)
+        return known, ""
+
+    def _candidate(
+        self, plugin: str, info: BackendInfo, match: FormatMatch, metadata: Metadata, need: Need, wanted: Settings
+    ) -> Candidate:
+        if match.format not in (*info.reads, *info.converts):
+            return Candidate(plugin=plugin, backend=info)
+        _, missing = engine_versions(info)
+        capabilities, unusable = (None, "") if missing else self._capabilities(plugin, info)
+        settings = replace(wanted, parallel=wanted.parallel or PARALLEL)
+        try:
+            estimate: MemoryEstimate = self._plugins.ask_one(
+                plugin, "estimate_memory", backend=info, metadata=metadata, settings=settings
+            )
+        except Fault as fault:
+            return Candidate(plugin=plugin, backend=info, missing=missing, broken=fault.message)
+        device = self._device(info, capabilities, estimate, need.device)
+        room = context.size(
+            settings.context,
+            metadata.context,
+            estimate,
+            _room(device, capabilities, self._hardware),
+            settings.parallel or 1,
+        )
+        return Candidate(
+            plugin=plugin,
+            backend=info,
+            missing=missing,
+            capabilities=capabilities,
+            unusable=unusable,
+            estimate=estimate,
+            context=room,
+            device=device,
+            settings=replace(settings, context=room.tokens),
+        )
+
+    def _device(
+        self, info: BackendInfo, capabilities: Capabilities | None, estimate: MemoryEstimate, wanted: str | None
+    ) -> Device | None:
+        """The first device that it has and the weights fit on; else the first that it has."""
+        has = set(capabilities.devices if capabilities else info.devices)
+        here = [device for device in self._hardware.of(wanted) if device.kind in has]
+        weights = estimate.weights_bytes + estimate.overhead_bytes
+        fitting = [device for device in here if not device.free_bytes or device.free_bytes > weights]
+        return next(iter(fitting or here), None)
+
+
+def _room(device: Device | None, capabilities: Capabilities | None, hardware: Hardware) -> int:
+    """Bytes that a model may take there; a backend that spills may use main memory besides."""
+    if device is None:
+        return 0
+    spill = capabilities is not None and capabilities.spills and device.kind != "cpu"
+    return device.free_bytes + (sum(other.free_bytes for other in hardware.of("cpu")) if spill else 0)
+
+
+def refusal(decision: Decision, findings: Sequence[Finding]) -> Fault:
+    """The fault that says why nothing runs this model, and what would."""
+    critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
+    about = {"model": decision.model, "refusals": [f"{v.plugin}: {v.refusal}" for v in decision.verdicts]}
+    if critical:
+        told = " ".join(finding.text for finding in critical[:3])
+        codes = [finding.code for finding in critical]
+        return InvalidModel(
+            f"{decision.model} is not a sound model: {told}",
+            "`anyform show` lists all findings.",
+            findings=codes,
+            **about,
+        )
+    told_best = max(decision.verdicts, key=lambda verdict: _GATES.index(verdict.gate), default=None)
+    if told_best is None or told_best.gate == "format":
+        return NoBackend(
+            f"no installed backend reads {decision.model}.", "`anyform plugins` shows what is installed.", **about
+        )
+    return _by_gate(decision.model, told_best, about)
+
+
+def _by_gate(model: str, verdict: Verdict, about: Mapping[str, Any]) -> Fault:
+    said = f"{model} cannot run on {verdict.plugin}: {verdict.refusal}."
+    if verdict.gate == "engine" and "not installed" in verdict.refusal:
+        return EngineMissing(
+            f"{model} needs an engine that is not installed.", f"Install it with: {verdict.install}", **about
+        )
+    if verdict.gate == "memory":
+        return OutOfMemory(said, "", **about)
+    if verdict.gate == "task":
+        return Unsupported(said, "`anyform show` says what the model can do.", **about)
+    return NoBackend(said, f"`anyform explain {model}` shows every backend with its reason.", **about)

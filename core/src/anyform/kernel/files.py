@@ -1,0 +1,76 @@
+"""A model's files on disk, listed once and read at most once for all detectors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from anyform.contract.errors import ModelNotFound
+
+MAX_FILES = 4096
+MAX_JSON = 16 << 20
+DEPTH = 3
+"""Folders below a model's own that belong to it (onnx/, unet/, 1_Pooling/)."""
+
+
+class FolderFiles:
+    """`ModelFiles` of a folder, or of the folder around one file (whose siblings may be shards or companions)."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ModelNotFound if nothing lies at *path*."""
+        if not path.exists():
+            raise ModelNotFound(f"nothing lies at {path}.", "Check the spelling, or list models with `anyform list`.")
+        self.target = path.name if path.is_file() else None
+        """The one file that was named, or None for the whole folder."""
+        self.path = path.parent if self.target else path
+        self._heads: dict[str, bytes] = {}
+
+    @cached_property
+    def files(self) -> Mapping[str, int]:
+        depth = 0 if self.target else DEPTH
+        return dict(sorted(_walk(self.path, "", depth)))
+
+    def head(self, name: str, size: int = 4096) -> bytes:
+        known = self._heads.get(name)
+        if known is None or len(known) < min(size, self.files.get(name, 0)):
+            known = self._heads[name] = self._read(name, size)
+        return known[:size]
+
+    def json(self, name: str) -> Mapping[str, Any]:
+        if self.files.get(name, MAX_JSON + 1) > MAX_JSON:
+            return {}
+        try:
+            data = json.loads(self._read(name, MAX_JSON))
+        except (ValueError, RecursionError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def _read(self, name: str, size: int) -> bytes:
+        if name not in self.files:
+            return b""
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(size)
+        except OSError:
+            return b""
+
+
+def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
+    """Relative names and sizes; hidden files and folders are skipped, and no more than MAX_FILES are seen."""
+    try:
+        with os.scandir(folder) as entries:
+            for count, entry in enumerate(sorted(entries, key=lambda entry: entry.name)):
+                if count >= MAX_FILES:
+                    return
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_file():
+                    yield prefix + entry.name, entry.stat().st_size
+                elif depth and entry.is_dir():
+                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
+    except OSError:
+        return

@@ -1,0 +1,254 @@
+"""Which backend runs a model, and why. Pure: no I/O, no clock, no logging.
+
+`judge` puts one (match, backend) pair through the gates, the first that fails being the refusal in words, and then
+gives points; `rank` orders the verdicts. Only the kernel gives points; plugins give facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from anyform.contract.facts import (
+    BackendInfo,
+    Capabilities,
+    Device,
+    Finding,
+    FormatMatch,
+    MemoryEstimate,
+    Metadata,
+    Plan,
+    Settings,
+    Severity,
+    fact,
+)
+from anyform.kernel.context import Context
+from anyform.kernel.units import size
+
+NATIVE, CONVERTS = 40, 15
+ACCELERATOR, CPU = 30, 10
+ROOMY, SNUG, TIGHT = 20, 10, 5
+FEATURES = 10
+
+
+@fact
+class Candidate:
+    """All that is known of one backend for one match, gathered beforehand so that judging needs no I/O."""
+
+    plugin: str
+    backend: BackendInfo
+    broken: str = ""
+    """Why its plugin is broken; empty when sound."""
+    missing: tuple[str, ...] = ()
+    """Engine distributions that are not installed."""
+    capabilities: Capabilities | None = None
+    """None: not proven on this machine yet."""
+    unusable: str = ""
+    """Why a probe of the engine failed."""
+    estimate: MemoryEstimate | None = None
+    context: Context | None = None
+    device: Device | None = None
+    """Where it would run; None: it can use none of this machine's."""
+    settings: Settings = Settings()
+    """With the chosen context and device filled in."""
+
+
+@fact
+class Need:
+    """What the caller asks for."""
+
+    model: str
+    path: str
+    task: str | None = None
+    features: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+    device: str | None = None
+
+
+@fact
+class Reason:
+    code: str
+    points: int
+    text: str
+
+
+@fact
+class Verdict:
+    """One pair, judged. refusal: the gate that failed, in words; empty when it passes."""
+
+    plugin: str
+    backend: str
+    format: str
+    points: int | None = None
+    reasons: tuple[Reason, ...] = ()
+    refusal: str = ""
+    gate: str = ""
+    install: str = ""
+
+
+@fact
+class Decision:
+    """What was decided for one model: the plan, all verdicts with reasons, and what happened at load."""
+
+    model: str
+    task: str | None
+    plan: Plan | None
+    verdicts: tuple[Verdict, ...]
+    plans: tuple[Plan, ...] = ()
+    """A plan for each verdict that passes, in their order."""
+    context: int | None = None
+    context_why: str = ""
+    context_warning: str = ""
+    estimate_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The table that `explain` prints: rank, plugin, points, reasons; refusals last."""
+        wide = max((len(verdict.plugin) for verdict in self.verdicts), default=0)
+        out = []
+        for place, verdict in enumerate(self.verdicts, start=1):
+            passes = verdict.points is not None
+            said = " · ".join(f"{r.text} +{r.points}" for r in verdict.reasons) if passes else verdict.refusal
+            points = str(verdict.points) if passes else "-"
+            out.append(f"{place if passes else '-'} {verdict.plugin:<{wide}}  {points:>3}  {said}")
+        return out
+
+
+def rank(
+    pairs: Sequence[tuple[FormatMatch, Metadata, Sequence[Finding], Candidate]], need: Need, prefer: Sequence[str] = ()
+) -> Decision:
+    """Judge every pair and order them: passing first, the user's `prefer` before points, ties by plugin name."""
+    judged = [(judge(*pair, need), pair) for pair in pairs]
+
+    def place(item: tuple[Verdict, object]) -> tuple[bool, int, int, str, str]:
+        verdict = item[0]
+        favour = prefer.index(verdict.plugin) if verdict.plugin in prefer else len(prefer)
+        return (verdict.points is None, favour, -(verdict.points or 0), verdict.plugin, verdict.backend)
+
+    judged.sort(key=place)
+    plans = tuple(_plan(pair, need) for verdict, pair in judged if verdict.points is not None)
+    best = judged[0][1][3] if plans else None
+    return Decision(
+        model=need.model,
+        task=need.task,
+        plan=plans[0] if plans else None,
+        plans=plans,
+        verdicts=tuple(verdict for verdict, _ in judged),
+        context=best.context.tokens if best and best.context else None,
+        context_why=best.context.why if best and best.context else "",
+        estimate_bytes=best.estimate.at(best.settings) if best and best.estimate else None,
+        context_warning=best.context.warning if best and best.context else "",
+    )
+
+
+def _plan(pair: tuple[FormatMatch, Metadata, Sequence[Finding], Candidate], need: Need) -> Plan:
+    match, metadata, _, candidate = pair
+    return Plan(
+        plugin=candidate.plugin,
+        backend=candidate.backend.name,
+        model=need.model,
+        path=need.path,
+        match=match,
+        metadata=metadata,
+        settings=candidate.settings,
+        devices=(candidate.device,) if candidate.device else (),
+    )
+
+
+def judge(
+    match: FormatMatch, metadata: Metadata, findings: Sequence[Finding], candidate: Candidate, need: Need
+) -> Verdict:
+    """One verdict: the first gate that fails, or points with reasons."""
+    gate, refusal = _gates(match, metadata, findings, candidate, need)
+    verdict = Verdict(plugin=candidate.plugin, backend=candidate.backend.name, format=match.format)
+    if refusal:
+        return replace(verdict, refusal=refusal, gate=gate, install=candidate.backend.install)
+    reasons = _reasons(match, metadata, candidate, need)
+    return replace(verdict, points=sum(reason.points for reason in reasons), reasons=reasons)
+
+
+def _gates(
+    match: FormatMatch, metadata: Metadata, findings: Sequence[Finding], candidate: Candidate, need: Need
+) -> tuple[str, str]:
+    """(gate, refusal) of the first that fails; ("", "") when all pass."""
+    info = candidate.backend
+    if match.format not in (*info.reads, *info.converts):
+        return "format", f"reads {', '.join((*info.reads, *info.converts))}, not {match.format}"
+    critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
+    if need.task and need.task not in metadata.tasks and not critical:
+        return "task", f"{need.model} does {', '.join(metadata.tasks) or 'nothing that is known'}, not {need.task}"
+    if need.task and need.task not in info.tasks:
+        return "task", f"does {', '.join(info.tasks)}, not {need.task}"
+    if not set(metadata.tasks) & set(info.tasks) and not critical:
+        return (
+            "task",
+            f"does {', '.join(info.tasks)}; the model does {', '.join(metadata.tasks) or 'nothing that is known'}",
+        )
+    return _machine_gates(findings, candidate, need)
+
+
+def _machine_gates(findings: Sequence[Finding], candidate: Candidate, need: Need) -> tuple[str, str]:
+    info = candidate.backend
+    if candidate.broken:
+        return "sound", f"its plugin is broken: {candidate.broken}"
+    if candidate.missing:
+        return "engine", f"{', '.join(candidate.missing)} is not installed: {info.install}"
+    if candidate.unusable:
+        return "engine", f"its engine cannot be used: {candidate.unusable}"
+    if candidate.device is None:
+        has = ", ".join(candidate.capabilities.devices if candidate.capabilities else info.devices)
+        return "device", f"runs on {has}; {'no such device here' if need.device is None else f'not on {need.device}'}"
+    if candidate.estimate and candidate.context and not candidate.context.fits:
+        return "memory", _too_big(candidate.estimate, candidate.context, candidate.settings, candidate.device)
+    for finding in findings:
+        if finding.severity is Severity.CRITICAL:
+            return "sound_model", f"{finding.code}: {finding.text}"
+    if candidate.plugin in need.forbid:
+        return "forbidden", "forbidden by configuration"
+    return "", ""
+
+
+def _too_big(estimate: MemoryEstimate, context: Context, settings: Settings, device: Device) -> str:
+    needs, free = size(estimate.at(settings)), size(device.free_bytes)
+    said = (
+        f"needs {needs} at context {context.tokens} for {settings.parallel or 1} at once; {device.id} has {free} free"
+    )
+    if context.largest is not None and context.largest > 0:
+        return f"{said}. Try --context {context.largest} or fewer at once (--parallel 1)"
+    return f"{said}. Try a smaller quantization"
+
+
+def _reasons(match: FormatMatch, metadata: Metadata, candidate: Candidate, need: Need) -> tuple[Reason, ...]:
+    info, device = candidate.backend, candidate.device
+    assert device is not None
+    native = match.format in info.reads
+    unproven = "" if candidate.capabilities or not info.engine else " (unproven)"
+    where = device.id if not device.name else f"{device.id} {device.name}"
+    reasons = [
+        Reason(code="format", points=NATIVE, text="native format")
+        if native
+        else Reason(code="format", points=CONVERTS, text="converts on load"),
+        Reason(code="device", points=CPU if device.kind == "cpu" else ACCELERATOR, text=f"{where}{unproven}"),
+        _memory(candidate, device),
+        _features(metadata, candidate, need),
+    ]
+    return tuple(reason for reason in reasons if reason.points)
+
+
+def _memory(candidate: Candidate, device: Device) -> Reason:
+    if not candidate.estimate or not device.free_bytes:
+        return Reason(code="memory", points=TIGHT, text="memory unknown")
+    needs = candidate.estimate.at(candidate.settings)
+    share = needs / device.free_bytes
+    points = ROOMY if share <= 0.5 else SNUG if share <= 0.8 else TIGHT
+    return Reason(code="memory", points=points, text=f"{size(needs)} of {size(device.free_bytes)}")
+
+
+def _features(metadata: Metadata, candidate: Candidate, need: Need) -> Reason:
+    """Points by the share of the model's tasks, and of the features asked for, that the backend offers."""
+    info = candidate.backend
+    offered = set(candidate.capabilities.features if candidate.capabilities else info.features) | set(info.tasks)
+    wanted = [*metadata.tasks, *need.features]
+    has = [name for name in wanted if name in offered]
+    points = round(FEATURES * len(has) / len(wanted)) if wanted else 0
+    return Reason(code="features", points=points, text=", ".join(has))

@@ -1,0 +1,1 @@
+"""Runs models: a worker process each, spoken to over framed loopback sockets; and the pool that holds them."""

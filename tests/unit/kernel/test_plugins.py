@@ -1,0 +1,157 @@
+"""A broken plugin costs itself alone. Real entry points, found on the path as pip would install them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anyform.contract.errors import ContextExceeded, PluginFault
+from anyform.kernel import plugins as plugins_module
+from anyform.kernel import trial
+from anyform.kernel.plugins import Plugins
+
+Install = Callable[[str, str], None]
+SOUND = """
+from anyform.contract.hooks import hookimpl
+ANYFORM_CONTRACT = 1
+@hookimpl
+def find_devices():
+    return []
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+    def make(name: str, code: str) -> None:
+        (site / f"{name}_module.py").write_text(code)
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[anyform.plugins]\n{name} = {name}_module\n")
+
+    return make
+
+
+BROKEN = {
+    "raises": ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+    "quits": ("import sys; sys.exit(3)", "exit code 3"),
+    "aborts": ("import os; os.abort()", "signal 6"),
+    "leaves": ("import os; os._exit(7)", "exit code 7"),
+    "absent": ("import a_module_that_is_not_there", "No module named 'a_module_that_is_not_there'"),
+    "misspells": (SOUND.replace("find_devices", "find_device"), "no hook 'find_device'; did it mean 'find_devices'"),
+    "asks_more": (SOUND.replace("find_devices()", "find_devices(weather)"), "weather"),
+    "old": (
+        SOUND.replace("ANYFORM_CONTRACT = 1", "ANYFORM_CONTRACT = 0"),
+        "contract 0; this anyform has 1. Upgrade the plugin",
+    ),
+    "new": (SOUND.replace("ANYFORM_CONTRACT = 1", "ANYFORM_CONTRACT = 99"), "Upgrade anyform"),
+    "says_nothing": (SOUND.replace("ANYFORM_CONTRACT = 1", ""), "ANYFORM_CONTRACT = 1"),
+}
+
+
+def test_each_broken_plugin_costs_itself_alone(install: Install, tmp_path: Path) -> None:
+    for name, (code, _) in BROKEN.items():
+        install(name, code)
+    install("zz_sound", SOUND)
+    found = Plugins.discover(tmp_path / "state")
+    assert "zz_sound" in found.names()
+    assert "machine" in found.names()
+    for name, (_, words) in BROKEN.items():
+        record = found.record(name)
+        assert record is not None
+        assert not record.sound
+        assert words in record.reason, (name, record.reason)
+        assert "\n" not in record.reason
+
+
+def test_a_plugin_that_hangs_at_import_is_given_up(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "TRIAL_S", 1.0)
+    install("hangs", "import threading; threading.Event().wait()")
+    install("zz_sound", SOUND)
+    found = Plugins.discover(tmp_path / "state")
+    record = found.record("hangs")
+    assert record is not None
+    assert "took over" in record.reason
+    assert "zz_sound" in found.names()
+
+
+def test_an_import_that_starts_to_hang_later_is_given_up_too(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins_module, "TRIAL_S", 0.5)
+    install("hangs_later", "import threading; threading.Event().wait()")
+    record = Plugins.discover(only="hangs_later").record("hangs_later")
+    assert record is not None
+    assert "took over 0.5 s" in record.reason
+
+
+def test_trials_are_run_once_for_a_plugin_that_stays_the_same(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("fine", SOUND)
+    Plugins.discover(tmp_path / "state")
+    monkeypatch.setattr(trial.subprocess, "run", lambda *a, **k: pytest.fail("tried again"))
+    assert "fine" in Plugins.discover(tmp_path / "state").names()
+
+
+def test_a_plugin_that_changes_is_tried_again(install: Install, tmp_path: Path) -> None:
+    install("fine", SOUND)
+    Plugins.discover(tmp_path / "state")
+    del sys.modules["fine_module"]
+    (tmp_path / "site" / "fine_module.py").write_text("import os; os._exit(9)  # changed")
+    record = Plugins.discover(tmp_path / "state").record("fine")
+    assert record is not None
+    assert "exit code 9" in record.reason
+
+
+class Good:
+    ANYFORM_CONTRACT = 1
+
+    @staticmethod
+    @plugins_module.hooks.hookimpl
+    def find_devices() -> list[str]:
+        return ["device"]
+
+
+class Bad:
+    ANYFORM_CONTRACT = 1
+
+    @staticmethod
+    @plugins_module.hooks.hookimpl
+    def find_devices() -> list[str]:
+        raise ValueError("broken sensor")
+
+    @staticmethod
+    @plugins_module.hooks.hookimpl
+    def load(plan: object) -> object:
+        raise ContextExceeded("too long")
+
+
+def test_collected_hooks_survive_one_that_raises_and_keep_its_fault() -> None:
+    found = Plugins.of({"good": Good, "bad": Bad})
+    assert found.ask_all("find_devices") == [("good", ["device"])]
+    assert found.ask_all("find_devices") == [("good", ["device"])]
+    assert [fault.message for fault in found.failures] == [
+        "plugin bad failed in find_devices: ValueError: broken sensor."
+    ]
+
+
+def test_addressed_hooks_ask_one_plugin_and_keep_its_own_faults() -> None:
+    found = Plugins.of({"good": Good, "bad": Bad})
+    assert found.ask_one("good", "find_devices") == ["device"]
+    with pytest.raises(PluginFault, match="broken sensor"):
+        found.ask_one("bad", "find_devices")
+    with pytest.raises(ContextExceeded):
+        found.ask_one("bad", "load", plan=None)
+    with pytest.raises(PluginFault, match="absent"):
+        found.ask_one("ugly", "load", plan=None)
+    with pytest.raises(PluginFault, match="does not implement"):
+        found.ask_one("good", "load", plan=None)
