@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anyform.contract.errors import ContextExceeded, PluginFault
+from anyform.contract.hooks import hookimpl
 from anyform.kernel import plugins as plugins_module
 from anyform.kernel import trial
 from anyform.kernel.plugins import Plugins
@@ -116,7 +117,7 @@ class Good:
     ANYFORM_CONTRACT = 1
 
     @staticmethod
-    @plugins_module.hooks.hookimpl
+    @hookimpl
     def find_devices() -> list[str]:
         return ["device"]
 
@@ -125,12 +126,12 @@ class Bad:
     ANYFORM_CONTRACT = 1
 
     @staticmethod
-    @plugins_module.hooks.hookimpl
+    @hookimpl
     def find_devices() -> list[str]:
         raise ValueError("broken sensor")
 
     @staticmethod
-    @plugins_module.hooks.hookimpl
+    @hookimpl
     def load(plan: object) -> object:
         raise ContextExceeded("too long")
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The router by tables: gates in their order, points with reasons, ties, preference."""
 
 from __future__ import annotations

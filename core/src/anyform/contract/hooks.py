@@ -30,7 +30,7 @@ from anyform.contract.model import LoadedModel
 
 PROJECT = "anyform"
 CONTRACT = 1
-"""Raised only by a change that breaks plugins. A plugin module states the one it was written for, as ANYFORM_CONTRACT."""
+"""Raised only by a change that breaks plugins. A plugin states the one it was written for, as ANYFORM_CONTRACT."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -1,0 +1,109 @@
+"""Names and places, with the echo format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anyform.builtin import echo
+from anyform.contract.errors import Invalid, ModelNotFound, UnknownFormat
+from anyform.kernel.library import Library
+from anyform.kernel.plugins import Plugins
+
+
+@pytest.fixture
+def plugins() -> Plugins:
+    return Plugins.of({"echo": echo})
+
+
+def write(place: Path, **fields: Any) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps({"format": "echo", **fields}))
+    return place
+
+
+def test_a_folder_of_models_names_them_by_their_path(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "owner" / "repo" / "echo.json")
+    write(tmp_path / "solo" / "echo.json")
+    write(tmp_path / "loose.echo.json")
+    (tmp_path / ".hidden").mkdir()
+    write(tmp_path / ".hidden" / "echo.json")
+    names = [entry.name for entry in Library(plugins, folders=[tmp_path]).entries()]
+    assert names == ["loose", "owner/repo", "solo"]
+
+
+def test_variants_share_a_bare_name_that_means_the_preferred(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "m" / "a.echo.json", name="m", variant="big", order=2)
+    write(tmp_path / "m" / "b.echo.json", name="m", variant="small", order=1)
+    library = Library(plugins, folders=[tmp_path])
+    assert [entry.name for entry in library.entries()] == ["m:big", "m:small"]
+    assert library.find("m").name == "m:small"
+    assert library.find("m:big").match.entry == "a.echo.json"
+    assert library.find("M:BIG").name == "m:big"
+    assert library.find("m:latest").name == "m:small"
+
+
+def test_a_lone_variant_answers_to_both_names(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "m" / "a.echo.json", name="m", variant="Q8_0")
+    library = Library(plugins, folders=[tmp_path])
+    assert [entry.name for entry in library.entries()] == ["m"]
+    assert library.find("m:Q8_0").name == "m"
+
+
+def test_two_models_in_one_folder_keep_their_own_names(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "f" / "a.echo.json")
+    write(tmp_path / "f" / "b.echo.json")
+    assert [entry.name for entry in Library(plugins, folders=[tmp_path]).entries()] == ["f/a", "f/b"]
+
+
+def test_a_file_is_called_by_its_stem_and_a_folder_by_its_name(plugins: Plugins, tmp_path: Path) -> None:
+    file = write(tmp_path / "x" / "story.echo")
+    write(tmp_path / "x" / "other.echo")
+    write(tmp_path / "y" / "echo.json")
+    assert [entry.name for entry in Library(plugins, [file, tmp_path / "y"]).entries()] == ["story", "y"]
+
+
+def test_two_places_of_one_name_are_told_apart(plugins: Plugins, tmp_path: Path) -> None:
+    paths = [write(tmp_path / side / "story.echo") for side in "ab"]
+    library = Library(plugins, paths)
+    assert [entry.name for entry in library.entries()] == ["story", "story-2"]
+    assert library.find("story").path != library.find("story-2").path
+
+
+def test_one_place_named_twice_is_one_entry(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "m" / "echo.json")
+    assert len(Library(plugins, [tmp_path / "m", tmp_path / "m"]).entries()) == 1
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "storyteller" / "echo.json")
+    library = Library(plugins, folders=[tmp_path])
+    with pytest.raises(ModelNotFound, match="storyteller"):
+        library.find("storyteler")
+    with pytest.raises(ModelNotFound, match="library is empty"):
+        Library(plugins).find("x")
+    with pytest.raises(ModelNotFound):
+        library.find(str(tmp_path / "storyteller"))
+    with pytest.raises(ModelNotFound):
+        library.find("../storyteller")
+
+
+def test_a_model_that_appears_later_is_found(plugins: Plugins, tmp_path: Path) -> None:
+    library = Library(plugins, folders=[tmp_path])
+    assert library.entries() == ()
+    write(tmp_path / "late" / "echo.json")
+    assert library.find("late").name == "late"
+
+
+def test_what_is_no_model_is_refused_by_name_and_skipped_in_folders(plugins: Plugins, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(UnknownFormat, match="Formats looked for: echo"):
+        Library(plugins, [tmp_path / "notes.txt"]).entries()
+    assert Library(plugins, folders=[tmp_path]).entries() == ()
+    with pytest.raises(ModelNotFound, match="nothing lies at"):
+        Library(plugins, [tmp_path / "absent"])
+    with pytest.raises(Invalid, match="is a file"):
+        Library(plugins, folders=[tmp_path / "notes.txt"])
