@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from anyform.contract.errors import EngineMissing, Fault, InvalidModel, NoBackend, OutOfMemory, Unsupported
+from anyform.contract.errors import (
+    EngineMissing,
+    Fault,
+    Invalid,
+    InvalidModel,
+    NoBackend,
+    OutOfMemory,
+    PluginFault,
+    Unsupported,
+)
 from anyform.contract.facts import (
     BackendInfo,
     Capabilities,
@@ -31,7 +40,7 @@ PARALLEL = 4
 Model = tuple[FormatMatch, Metadata, list[Finding]]
 Probe = Callable[[str, BackendInfo], Capabilities]
 
-_GATES = ("format", "device", "task", "engine", "memory", "sound", "forbidden", "sound_model")
+_GATES = ("format", "device", "task", "engine", "memory", "sound", "forbidden", "settings", "sound_model")
 """Which refusal is told when there are several: the one furthest to the right."""
 
 
@@ -102,8 +111,10 @@ class Choice:
             estimate: MemoryEstimate = self._plugins.ask_one(
                 plugin, "estimate_memory", backend=info, metadata=metadata, settings=settings
             )
-        except Fault as fault:
+        except PluginFault as fault:
             return Candidate(plugin=plugin, backend=info, missing=missing, broken=fault.message)
+        except Fault as fault:
+            return Candidate(plugin=plugin, backend=info, missing=missing, unfit=str(fault))
         device = self._device(info, capabilities, estimate, need.device)
         room = context.size(
             settings.context,
@@ -170,6 +181,8 @@ def _by_gate(model: str, verdict: Verdict, about: Mapping[str, Any]) -> Fault:
         return EngineMissing(
             f"{model} needs an engine that is not installed.", f"Install it with: {verdict.install}", **about
         )
+    if verdict.gate == "settings":
+        return Invalid(verdict.refusal, **about)
     if verdict.gate == "memory":
         return OutOfMemory(said, "", **about)
     if verdict.gate == "task":

@@ -43,6 +43,8 @@ class Candidate:
     """Engine distributions that are not installed."""
     capabilities: Capabilities | None = None
     """None: not proven on this machine yet."""
+    unfit: str = ""
+    """Why its plugin refuses the settings, such as an unknown option."""
     unusable: str = ""
     """Why a probe of the engine failed."""
     estimate: MemoryEstimate | None = None
@@ -195,6 +197,8 @@ def _machine_gates(findings: Sequence[Finding], candidate: Candidate, need: Need
         return "engine", f"{', '.join(candidate.missing)} is not installed: {info.install}"
     if candidate.unusable:
         return "engine", f"its engine cannot be used: {candidate.unusable}"
+    if candidate.unfit:
+        return "settings", candidate.unfit
     if candidate.device is None:
         has = ", ".join(candidate.capabilities.devices if candidate.capabilities else info.devices)
         return "device", f"runs on {has}; {'no such device here' if need.device is None else f'not on {need.device}'}"
