@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,9 @@ from anyform.kernel.plugins import Plugins
 
 DEPTH = 4
 """How far below a models folder a model may lie (owner/repo/subfolder)."""
+
+REFRESH_S = 1.0
+"""How often at most an unknown name makes the library look at the disk again."""
 
 
 @fact
@@ -52,6 +56,7 @@ class Library:
         self.plugins, self.paths, self.folders = plugins, tuple(paths), tuple(folders)
         self._names: dict[str, Entry] = {}
         self._entries: tuple[Entry, ...] | None = None
+        self._missed = -REFRESH_S
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, sorted by name."""
@@ -83,9 +88,11 @@ class Library:
         folded = {known.casefold(): entry for known, entry in self._names.items()}
         if name.casefold() in folded:
             return folded[name.casefold()]
-        self.refresh()
-        if name in self._names:
-            return self._names[name]
+        if time.monotonic() - self._missed > REFRESH_S:
+            self._missed = time.monotonic()
+            self.refresh()
+            if name in self._names:
+                return self._names[name]
         raise ModelNotFound(f"there is no model {name!r}.", self._nearest(name), model=name)
 
     def _nearest(self, name: str) -> str:
