@@ -143,7 +143,7 @@ def _entries(files: FolderFiles, found: Sequence[detect.Found], name: str) -> It
             plugin=plugin,
             match=match,
             others=tuple(pairs[1:]),
-            aliases=_aliases(group, variant, several, match.order == min(orders)),
+            aliases=() if files.target else _aliases(group, variant, several, match.order == min(orders)),
             size_bytes=sum(files.files.get(part, 0) for part in match.files),
         )
 
