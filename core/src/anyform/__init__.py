@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from anyform.assembly import start as start
     from anyform.contract.errors import Fault as Fault
     from anyform.contract.facts import Settings as Settings
     from anyform.contract.hooks import hookimpl as hookimpl
@@ -21,9 +22,10 @@ _HOMES = {
     "Settings": "anyform.contract.facts",
     "Stop": "anyform.contract.model",
     "hookimpl": "anyform.contract.hooks",
+    "start": "anyform.assembly",
 }
 
-__all__ = ["Fault", "LoadedModel", "Runtime", "Settings", "Stop", "hookimpl"]
+__all__ = ["Fault", "LoadedModel", "Runtime", "Settings", "Stop", "hookimpl", "start"]
 
 
 def __getattr__(name: str) -> Any:
