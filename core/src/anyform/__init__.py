@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # typing itself would cost a third of what `import anyform` may
 
 __version__ = "0.1.0"
 
@@ -28,7 +28,7 @@ _HOMES = {
 __all__ = ["Fault", "LoadedModel", "Runtime", "Settings", "Stop", "hookimpl", "start"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module 'anyform' has no attribute {name!r}")

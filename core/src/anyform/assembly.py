@@ -17,6 +17,7 @@ def start(
     *,
     where: Literal["worker", "here"] = "worker",
     folders: Sequence[str | Path] = (),
+    aliases: Mapping[str, str] | None = None,
     settings: Mapping[str, Settings] | None = None,
     defaults: Settings | None = None,
     prefer: Sequence[str] = (),
@@ -26,6 +27,7 @@ def start(
 ) -> Runtime:
     """A runtime over *models* (files or folders) and *folders* (searched for models); nothing is loaded yet.
 
+    *aliases*: other names, alias -> model name.
     *where*: each model in a worker process of its own, or in this process. *settings*: by model name, laid over
     *defaults*. *prefer*, *forbid*: plugin names. *state*: the folder for what is learnt about this machine; None: kept
     in memory. Raises ModelNotFound for an absent path, Invalid for an unknown plugin name.
@@ -37,7 +39,7 @@ def start(
     known = plugins or Plugins.discover(state)
     for name in (*prefer, *forbid):
         require(known, name)
-    library = Library(known, [Path(model) for model in models], [Path(folder) for folder in folders])
+    library = Library(known, [Path(model) for model in models], [Path(folder) for folder in folders], aliases)
     workers = Workers()
     loader = workers if where == "worker" else Here(known, workers)
     return Runtime(

@@ -107,3 +107,13 @@ def test_what_is_no_model_is_refused_by_name_and_skipped_in_folders(plugins: Plu
         Library(plugins, [tmp_path / "absent"])
     with pytest.raises(Invalid, match="is a file"):
         Library(plugins, folders=[tmp_path / "notes.txt"])
+
+
+def test_a_users_alias_means_the_model_until_a_model_has_that_name(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "one" / "echo.json")
+    write(tmp_path / "two" / "echo.json")
+    library = Library(plugins, folders=[tmp_path], aliases={"mine": "one", "two": "one", "gone": "absent"})
+    assert library.find("mine").name == "one"
+    assert library.find("two").name == "two"
+    with pytest.raises(ModelNotFound):
+        library.find("gone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -40,7 +40,13 @@ class Entry:
 class Library:
     """All models under the given paths and folders, found when first asked for; `refresh` looks again."""
 
-    def __init__(self, plugins: Plugins, paths: Sequence[Path] = (), folders: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        plugins: Plugins,
+        paths: Sequence[Path] = (),
+        folders: Sequence[Path] = (),
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         """*paths*: files or folders that are models. *folders*: searched for models.
 
         Raises ModelNotFound for an absent one, Invalid for a file among the folders.
@@ -54,6 +60,8 @@ class Library:
                     f"{folder} is a file, not a folder of models.", "Name the file itself instead of --models."
                 )
         self.plugins, self.paths, self.folders = plugins, tuple(paths), tuple(folders)
+        self.aliases = dict(aliases or {})
+        """The user's own names: alias -> a name, or an alias that this library gives by itself."""
         self._names: dict[str, Entry] = {}
         self._entries: tuple[Entry, ...] | None = None
         self._missed = -REFRESH_S
@@ -77,6 +85,9 @@ class Library:
         for entry in found:
             for alias in entry.aliases:
                 names.setdefault(alias, entry)
+        for alias, name in self.aliases.items():
+            if name in names:
+                names.setdefault(alias, names[name])
         self._names, self._entries = names, tuple(sorted(found, key=lambda entry: entry.name))
 
     def find(self, name: str) -> Entry:

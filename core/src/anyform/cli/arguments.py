@@ -1,0 +1,112 @@
+"""Arguments that several commands share, and the settings they mean."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from anyform import config
+from anyform.config import Config
+from anyform.contract.facts import Settings
+
+
+def add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_config(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"settings (default: {config.FILE}, here or of the user)"
+    )
+
+
+def add_library(parser: ArgumentParser) -> None:
+    """Where models are, and which plugins may run them."""
+    group = parser.add_argument_group("models")
+    group.add_argument("--models", type=Path, action="append", default=[], metavar="DIR", help="search DIR for models")
+    group.add_argument(
+        "--prefer", action="append", default=[], metavar="PLUGIN", help="use PLUGIN where it can, before others"
+    )
+    group.add_argument("--forbid", action="append", default=[], metavar="PLUGIN", help="never use PLUGIN")
+    add_config(group)  # type: ignore[arg-type]
+
+
+def add_settings(parser: ArgumentParser) -> None:
+    """Load-time settings."""
+    group = parser.add_argument_group("loading")
+    group.add_argument(
+        "--context", type=positive, metavar="N", help="tokens that one request may use, prompt and answer together"
+    )
+    group.add_argument("--parallel", type=positive, metavar="N", help="requests that run at once")
+    group.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...")
+    group.add_argument(
+        "--option", type=option, action="append", default=[], metavar="KEY=VALUE", help="an option of the backend's own"
+    )
+
+
+def add_server(parser: ArgumentParser) -> None:
+    """Which running server to talk to."""
+    parser.add_argument("--url", metavar="URL", help="the server's address (default: ANYFORM_URL, else this machine's)")
+    add_config(parser)
+
+
+def positive(text: str) -> int:
+    """An argument that counts something: 1 or more."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return number
+
+
+def option(text: str) -> tuple[str, Any]:
+    """KEY=VALUE; a VALUE that is JSON (4, true, [1, 2]) is taken as such, anything else as text."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def read_config(args: Namespace) -> Config:
+    """The configuration, with the arguments of `add_library` and `add_settings` over it."""
+    found = config.load(args.config)
+    models = replace(found.models, folders=(*found.models.folders, *getattr(args, "models", ())))
+    return replace(
+        found,
+        models=models,
+        prefer=(*getattr(args, "prefer", ()), *found.prefer),
+        forbid=(*getattr(args, "forbid", ()), *found.forbid),
+        defaults=settings(args, found.defaults),
+        model={name: settings(args, merged(found.defaults, own)) for name, own in found.model.items()},
+    )
+
+
+def settings(args: Namespace, under: Settings) -> Settings:
+    """The settings that the arguments ask for, over *under*."""
+    asked = Settings(
+        context=getattr(args, "context", None),
+        parallel=getattr(args, "parallel", None),
+        device=getattr(args, "device", None),
+        options=dict(getattr(args, "option", ())),
+    )
+    return merged(under, asked)
+
+
+def merged(under: Settings, over: Settings) -> Settings:
+    """*over*, with *under* where it says nothing."""
+    options: Mapping[str, Any] = {**under.options, **over.options}
+    return Settings(
+        context=under.context if over.context is None else over.context,
+        parallel=under.parallel if over.parallel is None else over.parallel,
+        device=under.device if over.device is None else over.device,
+        options=options,
+    )

@@ -1,0 +1,108 @@
+"""Talks to a running server, by the standard library alone."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+
+from anyform.cli.arguments import read_config
+from anyform.contract.errors import Category, Fault, Invalid
+
+CONNECT_S = 5.0
+
+
+class ServerAbsent(Fault):
+    """No server answers at the address."""
+
+    code = "server_absent"
+    category = Category.UNAVAILABLE
+
+
+class ServerRefused(Fault):
+    """The server answered with an error; the message is its own."""
+
+    code = "server_refused"
+    category = Category.INVALID
+
+
+class Client:
+    """One server at *url*. Raises ServerAbsent, ServerRefused."""
+
+    def __init__(self, url: str) -> None:
+        """Raises Invalid for what is no http address."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Invalid(f"{url!r} is not a server's address.", "Give one such as http://127.0.0.1:11540.")
+        self.url = url.rstrip("/")
+        self._parts = parts
+
+    @classmethod
+    def of(cls, args: Namespace) -> Client:
+        """The server that `--url`, ANYFORM_URL or the configuration names."""
+        return cls(args.url or read_config(args).server_url)
+
+    def status(self) -> list[Mapping[str, Any]]:
+        """What is loaded."""
+        models = self._ask("GET", "/runtime/status").get("models", [])
+        return cast("list[Mapping[str, Any]]", models)
+
+    def load(self, model: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Load *model*; returns when it is ready."""
+        return self._ask("POST", f"/runtime/load/{quote(model, safe='/:')}", settings)
+
+    def unload(self, model: str) -> Mapping[str, Any]:
+        """Unload *model*."""
+        return self._ask("POST", f"/runtime/unload/{quote(model, safe='/:')}", {})
+
+    def health(self) -> Mapping[str, Any]:
+        """The server's own word on its health."""
+        return self._ask("GET", "/health", limit_s=CONNECT_S)
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, limit_s: float | None = None
+    ) -> Mapping[str, Any]:
+        """One request. *limit_s*: how long it may take once connected; None: as long as loading takes."""
+        connection = self._connection()
+        try:
+            connection.connect()
+            connection.sock.settimeout(limit_s)
+            content = None if body is None else json.dumps(body).encode()
+            connection.request(
+                method, self._parts.path.rstrip("/") + path, content, {"Content-Type": "application/json"}
+            )
+            response = connection.getresponse()
+            status, data = response.status, response.read()
+        except (OSError, HTTPException) as error:
+            raise ServerAbsent(
+                f"no server answers at {self.url} ({_cause(error)}).",
+                "Start one with `anyform serve`, or name another with --url or ANYFORM_URL.",
+            ) from None
+        finally:
+            connection.close()
+        return self._answer(status, data)
+
+    def _connection(self) -> HTTPConnection:
+        kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
+        return kind(self._parts.hostname or "", self._parts.port, timeout=CONNECT_S)
+
+    def _answer(self, status: int, data: bytes) -> Mapping[str, Any]:
+        try:
+            answer = json.loads(data)
+        except ValueError:
+            answer = None
+        if status < 400 and isinstance(answer, dict):
+            return answer
+        error = answer.get("error") if isinstance(answer, dict) else None
+        if isinstance(error, dict) and error.get("message"):
+            raise ServerRefused(str(error["message"]))
+        raise ServerRefused(f"{self.url} answered {status}, which is not anyform's.", "Check --url.")
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

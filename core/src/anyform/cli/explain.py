@@ -1,0 +1,53 @@
+"""`anyform explain MODEL`: which backend runs a model, and why."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from anyform.cli import document
+from anyform.cli.arguments import add_json, add_library, add_settings
+from anyform.cli.opening import opened_for
+from anyform.cli.table import pairs, wrapped
+from anyform.cli.terminal import Terminal, output
+from anyform.kernel.units import size
+
+if TYPE_CHECKING:
+    from anyform.kernel.router import Decision
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
+    parser.add_argument("--task", metavar="T", help="chat, complete, embed, ... (default: the model's main task)")
+    add_json(parser)
+    add_library(parser)
+    add_settings(parser)
+
+
+def execute(args: Namespace) -> int:
+    """Print the decision; 1 if no backend passes."""
+    with opened_for(args) as (runtime, name):
+        decision = runtime.explain(name, args.task)
+    if args.json:
+        document.show(decision)
+    else:
+        _print(output(), decision)
+    return 0 if decision.plan else 1
+
+
+def _print(terminal: Terminal, decision: Decision) -> None:
+    for line in decision.lines():
+        style = "dim" if line.startswith("-") else "green" if line.startswith("1 ") else ""
+        for part in wrapped(line, terminal.width):
+            terminal.line(terminal.paint(part, style))
+    facts = [
+        ("model", decision.model),
+        ("task", decision.task or ""),
+        ("context", f"{decision.context}: {decision.context_why}" if decision.context else ""),
+        ("memory", f"{size(decision.estimate_bytes)} estimated" if decision.estimate_bytes else ""),
+    ]
+    terminal.line()
+    pairs(terminal, [(name, value) for name, value in facts if value])
+    for note in decision.notes:
+        terminal.line(terminal.paint(f"note: {note}", "yellow"))

@@ -1,0 +1,126 @@
+"""`anyform show MODEL`: what a model says of itself, and whether it is sound."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from anyform.cli import document
+from anyform.cli.arguments import add_json, add_library, add_settings
+from anyform.cli.opening import opened_for
+from anyform.cli.table import Cell, amount, pairs
+from anyform.cli.terminal import Terminal, output
+from anyform.contract.facts import Finding, Metadata, Severity
+from anyform.kernel.units import size
+
+if TYPE_CHECKING:
+    from anyform.kernel.library import Entry
+    from anyform.kernel.router import Decision
+
+STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
+LONG = 200
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
+    parser.add_argument("--long", action="store_true", help="print long values, such as chat templates, whole")
+    add_json(parser)
+    add_library(parser)
+    add_settings(parser)
+
+
+def execute(args: Namespace) -> int:
+    """Print the model's metadata, files, findings and memory; 1 if it is not sound."""
+    with opened_for(args) as (runtime, name):
+        entry = runtime.find(name)
+        metadata, findings = runtime.metadata(entry), runtime.findings(entry)
+        decision = runtime.explain(name)
+    if args.json:
+        document.show(_document(entry, metadata, findings, decision))
+    else:
+        _print(output(), entry, metadata, findings, decision, args.long)
+    return 1 if any(finding.severity is Severity.CRITICAL for finding in findings) else 0
+
+
+def _document(entry: Entry, metadata: Metadata, findings: Sequence[Finding], decision: Decision) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "aliases": entry.aliases,
+        "plugin": entry.plugin,
+        "path": entry.path,
+        "size_bytes": entry.size_bytes,
+        "match": entry.match,
+        "metadata": metadata,
+        "findings": findings,
+        "backend": decision.plan.backend if decision.plan else None,
+        "context": decision.context,
+        "context_why": decision.context_why,
+        "estimate_bytes": decision.estimate_bytes,
+    }
+
+
+def _print(
+    terminal: Terminal, entry: Entry, metadata: Metadata, findings: Sequence[Finding], decision: Decision, long: bool
+) -> None:
+    terminal.line(terminal.paint(entry.name, "cyan"))
+    pairs(terminal, [(name, value) for name, value in _rows(entry, metadata, decision) if value])
+    _section(terminal, "files", [(name, "") for name in entry.match.files])
+    _section(terminal, "more", [(name, _short(value, long)) for name, value in _flat(metadata.extra)])
+    _section(terminal, "findings", [(one.severity.name.lower(), (one.text, STYLES[one.severity])) for one in findings])
+
+
+def _rows(entry: Entry, metadata: Metadata, decision: Decision) -> list[tuple[str, Cell]]:
+    loaded = f"{decision.context} tokens ({decision.context_why})" if decision.context else ""
+    runs = (
+        f"{decision.plan.backend} (plugin {decision.plan.plugin})"
+        if decision.plan
+        else ("no backend: see explain", "red")
+    )
+    return [
+        ("title", metadata.name),
+        ("format", f"{entry.match.format} {metadata.version}".rstrip()),
+        ("recognised by", f"{entry.match.why} ({entry.match.evidence.name.lower()})"),
+        ("architecture", metadata.architecture),
+        ("tasks", " ".join(metadata.tasks)),
+        ("features", " ".join(metadata.features)),
+        ("parameters", amount(metadata.parameters) if metadata.parameters else ""),
+        ("quantization", metadata.quantization),
+        ("trained context", str(metadata.context or "")),
+        ("vocabulary", str(metadata.vocab_size or "")),
+        ("tokenizer", metadata.tokenizer),
+        ("tensors", str(metadata.tensors or "")),
+        ("license", metadata.license),
+        ("size", size(entry.size_bytes)),
+        ("also called", ", ".join(entry.aliases)),
+        ("folder", entry.path),
+        ("runs on", runs),
+        ("loads with", loaded),
+        ("memory", f"{size(decision.estimate_bytes)} estimated" if decision.estimate_bytes else ""),
+    ]
+
+
+def _section(terminal: Terminal, title: str, rows: Sequence[tuple[str, Cell]]) -> None:
+    if rows:
+        terminal.line()
+        terminal.line(terminal.paint(title, "bold"))
+        pairs(terminal, [(f"  {name}", value) for name, value in rows])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested names joined by dots; empty values left out."""
+    flat: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{name}.")
+        elif value is not None and value != "" and value != () and value != []:
+            flat.append((prefix + name, value))
+    return flat
+
+
+def _short(value: Any, long: bool) -> str:
+    text = value if isinstance(value, str) else document.text(value)
+    if long or len(text) <= LONG:
+        return text if long else " ".join(text.split())
+    return f"{' '.join(text[:LONG].split())} … ({len(text)} characters; --long shows all)"

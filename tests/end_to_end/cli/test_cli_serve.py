@@ -1,0 +1,153 @@
+"""`anyform serve` and the commands that talk to it: a real server in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Echo = Callable[..., Path]
+
+
+class Served:
+    """A running server, what it printed up to its example, and its URL."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.printed = ""
+        for line in process.stdout or ():
+            self.printed += line
+            if line.startswith("curl "):
+                break
+        assert self.printed.startswith("anyform serves http://"), process.stderr and process.stderr.read()
+        self.url = self.printed.split()[2].removesuffix("/v1")
+
+    def post(self, path: str, body: object) -> Any:
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+
+@pytest.fixture
+def served(cli: Any, echo: Echo) -> Iterator[Served]:
+    echo("shelf/owner/raven/m", tasks=["complete"])
+    with cli.start("serve", echo(), "--models", "shelf", "--port", "0", "--option", "delay_s=0.001") as process:
+        yield Served(process)
+        process.terminate()
+        process.wait(20)
+
+
+def test_says_what_it_serves_and_an_example_that_works(served: Served) -> None:
+    rows = [line.split() for line in served.printed.splitlines()]
+    assert ["parrot", "echo", "-", "echo"] in rows
+    assert ["owner/raven", "echo", "-", "echo"] in rows
+    example = served.printed.splitlines()[-1].replace("'", "")
+    body = json.loads(example.partition(" -d ")[2])
+    path = example.split()[1].removeprefix(served.url)
+    assert served.post(path, body)["choices"]
+
+
+def test_ps_load_unload(served: Served, cli: Any) -> None:
+    at = ("--url", served.url)
+    assert "no model loaded" in cli("ps", *at).stderr
+    loaded = cli("load", "owner/raven", "--context", "77", *at)
+    assert (loaded.returncode, loaded.stdout) == (0, "owner/raven is ready (echo)\n")
+    [model] = cli.json("ps", *at)
+    assert (model["model"], model["context"]) == ("owner/raven", 77)
+    rows = cli("ps", *at).stdout.splitlines()
+    assert rows[0].startswith("MODEL")
+    assert rows[1].split()[:3] == ["owner/raven", "echo", "cpu"]
+    assert cli("unload", "owner/raven", *at).stdout == "owner/raven: unloaded\n"
+    assert cli.json("ps", *at) == []
+    assert cli("unload", "owner/raven", *at).stdout == "owner/raven: not-loaded\n"
+
+
+def test_the_servers_own_words_come_through(served: Served, cli: Any) -> None:
+    done = cli("load", "nobody", env={"ANYFORM_URL": served.url})
+    assert done.returncode == 1
+    assert "nobody" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_server_that_is_not_anyform_is_said(cli: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        with cli.start("ps", "--url", f"http://127.0.0.1:{listener.getsockname()[1]}") as process:
+            connection, _ = listener.accept()
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n<html>")
+            connection.close()
+            assert process.wait(30) == 1
+            assert "not anyform" in process.stderr.read()
+
+
+def test_a_port_in_use_is_one_line(served: Served, cli: Any, echo: Echo) -> None:
+    port = served.url.rpartition(":")[2]
+    done = cli("serve", echo(), "--port", port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert port in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_it_in_good_order(cli: Any, echo: Echo, number: str) -> None:
+    with cli.start("serve", echo(), "--port", "0", "--preload") as process:
+        served = Served(process)
+        [model] = cli.json("ps", "--url", served.url)
+        process.send_signal(getattr(signal, number))
+        assert process.wait(20) == 0
+        assert "Traceback" not in process.stderr.read()
+    assert gone(model["pid"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
+def test_no_worker_outlives_a_killed_server(cli: Any, echo: Echo) -> None:
+    with cli.start("serve", echo(), "--port", "0", "--preload") as process:
+        [model] = cli.json("ps", "--url", Served(process).url)
+        process.kill()
+    assert gone(model["pid"])
+
+
+def test_a_model_that_cannot_be_preloaded_keeps_no_other_from_being_served(cli: Any, echo: Echo) -> None:
+    bad = echo("bad", context="many")
+    with cli.start("serve", echo(), bad, "--port", "0", "--preload") as process:
+        served = Served(process)
+        assert ["bad", "echo", "-", "nothing:"] in [line.split()[:4] for line in served.printed.splitlines()]
+        assert [model["model"] for model in cli.json("ps", "--url", served.url)] == ["parrot"]
+        process.terminate()
+        assert "bad is not loaded" in process.stderr.read()
+    done = cli("serve", bad, "--port", "0", "--preload")
+    assert done.returncode == 1
+    assert "context is 'many'" in done.stderr
+
+
+def test_no_models_is_said_and_served(cli: Any, tmp_path: Path) -> None:
+    with cli.start("serve", "--models", tmp_path, "--port", "0") as process:
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert "no models" in lines[2]
+        process.terminate()
+
+
+def gone(pid: int, limit_s: float = 15.0) -> bool:
+    """Whether the process has ended, or does within the limit."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
