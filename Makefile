@@ -1,0 +1,52 @@
+# Thin: every rule calls one thing. PYTHON is the interpreter (3.11 or newer) that makes VENV.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CORE = --editable "./core[text]"
+ENGINES = --editable "./plugins/gguf_llamacpp[engine]"
+PLUGINS = --editable ./plugins/gguf_llamacpp
+TESTS = --requirement tests/requirements.txt
+PROJECTS = core/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
+
+.PHONY: demo test test-full test-without-engine check bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/python scripts/demo.py
+
+test: $(VENV)/tests-installed
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: $(VENV)/tests-installed
+	$(BIN)/python -m pytest
+
+test-without-engine: $(VENV)/tests-installed-without-engine
+	$(BIN)/python -m pytest -m "not full and not engine"
+
+check: $(VENV)/tests-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy core/src $(wildcard plugins/*/src)
+	$(BIN)/lint-imports
+
+bench: $(VENV)/tests-installed
+	$(BIN)/python benchmarks/chat.py
+
+clean:
+	rm -rf .venv .venvs .bench .demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(PROJECTS) | $(VENV)/bin/python
+	@echo "installing from this clone; compiling llama.cpp takes 4 to 10 minutes the first time, then pip keeps it"
+	$(INSTALL) $(CORE) $(ENGINES)
+	@touch $@
+
+$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
+	$(INSTALL) $(TESTS)
+	@touch $@
+
+$(VENV)/tests-installed-without-engine: $(PROJECTS) tests/requirements.txt | $(VENV)/bin/python
+	$(INSTALL) $(CORE) $(PLUGINS) $(TESTS)
+	@touch $@
