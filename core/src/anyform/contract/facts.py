@@ -164,6 +164,9 @@ class BackendInfo:
     install: str = ""
     """The command that installs the engine, quoted to the user when it is missing."""
     features: tuple[str, ...] = ()
+    local_options: tuple[str, ...] = ()
+    """Load options that reach into this machine (a path, a command): for its user's configuration and command line
+    alone; a request over HTTP that names one is refused."""
     reductions: tuple[Reduction, ...] = ()
     """Tried in this order, cumulatively."""
 

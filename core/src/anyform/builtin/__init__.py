@@ -1,0 +1,1 @@
+"""Plugins that come with anyform, found through entry points like any other."""
