@@ -160,7 +160,7 @@ class BackendInfo:
     devices: tuple[str, ...] = ("cpu",)
     """Device kinds it can use at all; `Capabilities` says which it really has."""
     engine: tuple[str, ...] = ()
-    """Distributions that must be installed, as pip names them; empty: none needed."""
+    """Distributions that must be installed, as pip names them, the engine itself first; empty: none needed."""
     install: str = ""
     """The command that installs the engine, quoted to the user when it is missing."""
     features: tuple[str, ...] = ()

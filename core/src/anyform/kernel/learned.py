@@ -74,9 +74,10 @@ def engine_versions(backend: BackendInfo) -> tuple[dict[str, str], tuple[str, ..
 
 
 def engine_key(plugin: str, backend: BackendInfo) -> str:
-    """Names one backend with one version of its engine."""
+    """Names one backend with one version of its engine (the first distribution; the others are what it needs)."""
     versions, _ = engine_versions(backend)
-    return " ".join([f"{plugin}/{backend.name}", *(f"{name} {version}" for name, version in versions.items())])
+    engine = [f"{name} {versions[name]}" for name in backend.engine[:1] if name in versions]
+    return " ".join([f"{plugin}/{backend.name}", *engine])
 
 
 def load_key(plugin: str, backend: BackendInfo, fingerprint: str, format: str, metadata: Metadata) -> str:
