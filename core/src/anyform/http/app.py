@@ -1,0 +1,133 @@
+"""The server as one FastAPI application. Its own routes come first; then the plugins', each on its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from anyform import __version__
+from anyform.contract.errors import Fault
+from anyform.http import chat, completion, embedding, fault, fields, rerank
+from anyform.http.config import HttpConfig
+from anyform.http.control import Control
+from anyform.http.guard import Guard
+from anyform.http.health import Health
+from anyform.http.model import Models
+from anyform.http.service import Read, Service
+
+if TYPE_CHECKING:
+    from anyform.kernel.runtime import Runtime
+
+log = logging.getLogger("anyform.http")
+
+
+def create(runtime: Runtime, config: HttpConfig | None = None) -> FastAPI:
+    """The application over *runtime*, which stays the caller's to close."""
+    config = config or HttpConfig()
+    service = Service(runtime, config)
+    app = FastAPI(
+        title="anyform",
+        version=__version__,
+        lifespan=partial(_lifespan, service),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    if config.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(Guard, config=config)
+    _add_faults(app)
+    _add_texts(app, service)
+    _add_rest(app, service)
+    runtime.plugins.ask_all("add_routes", routes=app, runtime=runtime)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(service: Service, app: FastAPI) -> AsyncIterator[None]:
+    yield
+    service.threads.close()
+
+
+def _add_texts(app: FastAPI, service: Service) -> None:
+    """Resources whose body becomes a job."""
+    media = service.config.media_bytes
+    reads: dict[str, Read] = {
+        "/v1/chat/completions": partial(chat.read, media_bytes=media),
+        "/v1/completions": completion.read,
+        "/v1/embeddings": embedding.read,
+        "/v1/rerank": rerank.read,
+        "/rerank": rerank.read,
+    }
+    for path, read in reads.items():
+        app.add_api_route(path, _endpoint(service, read), methods=["POST"], response_model=None)
+
+
+def _endpoint(service: Service, read: Read) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await service.answer(request, read)
+
+    return endpoint
+
+
+def _add_rest(app: FastAPI, service: Service) -> None:
+    models, health, control = Models(service), Health(service), Control(service)
+    routes: list[tuple[str, str, Callable[..., Any]]] = [
+        ("GET", "/v1/models", models.all),
+        ("GET", "/v1/models/{model:path}", models.one),
+        ("GET", "/health", health.live),
+        ("GET", "/ready", health.ready),
+        ("GET", "/runtime/status", control.status),
+        ("POST", "/runtime/load/{model:path}", control.load),
+        ("POST", "/runtime/unload/{model:path}", control.unload),
+        ("GET", "/runtime/explain/{model:path}", control.explain),
+        ("GET", "/registry/validate/{model:path}", control.validate),
+    ]
+    for method, path, endpoint in routes:
+        app.add_api_route(path, endpoint, methods=[method], response_model=None)
+        if method == "GET":
+            app.add_api_route(path, endpoint, methods=["HEAD"], response_model=None, include_in_schema=False)
+
+
+def _add_faults(app: FastAPI) -> None:
+    """Every refusal, the framework's own included, in OpenAI's form."""
+
+    @app.exception_handler(Fault)
+    async def known(request: Request, error: Fault) -> Response:
+        return fault.response(error)
+
+    @app.exception_handler(HTTPException)
+    async def routing(request: Request, error: HTTPException) -> Response:
+        made = fault.response(fault.from_status(error.status_code, request.method, request.url.path))
+        made.headers.update(error.headers or {})
+        return made
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(request: Request, error: RequestValidationError) -> Response:
+        return fault.response(_invalid(error))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # which nobody will read
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return fault.response(fault.unforeseen(error))
+
+
+def _invalid(error: RequestValidationError) -> Fault:
+    """The first complaint of a plugin's own pydantic model."""
+    first: dict[str, Any] = next(iter(error.errors()), {})
+    param = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
+    return fields.WrongValue(f"Invalid '{param}': {first.get('msg', 'not valid')}.", param=param)

@@ -1,0 +1,196 @@
+"""POST /v1/completions: raw continuation, several prompts a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any
+
+from anyform.contract.events import Done, Event, Text, Usage
+from anyform.contract.jobs import Complete, Generation
+from anyform.http import generation
+from anyform.http.fields import Fields, is_tokens, mistyped, tokens, wrong
+from anyform.http.reply import FINGERPRINT, JSON, SSE, Ask, Head, Writer, added, dumps, finish, logprob, usage
+
+MAX_TOKENS = 16
+"""The dialect's own default."""
+PROMPTS = 2048
+
+
+def read(body: Mapping[str, Any]) -> Ask:
+    """The request as one Complete job a prompt. Raises Invalid."""
+    fields = Fields(body)
+    model = fields.need_text("model")
+    wanted = _generation(fields)
+    suffix, echo = fields.text("suffix") or "", bool(fields.flag("echo"))
+    jobs = tuple(Complete(prompt=prompt, suffix=suffix, echo=echo, generation=wanted) for prompt in _prompts(fields))
+    stream = bool(fields.flag("stream"))
+    counted = generation.includes_usage(fields, stream)
+
+    def writer(head: Head) -> Writer:
+        return Stream(head, wanted, counted) if stream else Whole(head, wanted, len(jobs))
+
+    return Ask(model=model, jobs=jobs, writer=writer, stream=stream, prompt="prompt")
+
+
+def _generation(fields: Fields) -> Generation:
+    longest = fields.integer("max_tokens", "max_completion_tokens", low=0)
+    top = fields.integer("logprobs", low=0, high=generation.TOP_LOGPROBS)
+    return generation.read(
+        fields,
+        max_tokens=MAX_TOKENS if longest is None else longest,
+        logprobs=top is not None,
+        top_logprobs=top or 0,
+    )
+
+
+def _prompts(fields: Fields) -> list[str | tuple[int, ...]]:
+    value = fields.data.get("prompt")
+    if value is None:
+        fields.missing("prompt")
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        mistyped(fields.path("prompt"), "a string or an array", value)
+    if is_tokens(value):
+        return [tokens(fields.path("prompt"), value)]
+    if not value:
+        wrong(fields.path("prompt"), "empty array", "Expected at least one prompt.")
+    if len(value) > PROMPTS:
+        wrong(fields.path("prompt"), f"{len(value)} prompts", f"Expected at most {PROMPTS}.")
+    return [_prompt(f"{fields.path('prompt')}[{at}]", item) for at, item in enumerate(value)]
+
+
+def _prompt(param: str, item: Any) -> str | tuple[int, ...]:
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, list):
+        mistyped(param, "a string or an array of token ids", item)
+    if not item:
+        wrong(param, "empty array", "Expected at least one token id.")
+    return tokens(param, item)
+
+
+class Stream:
+    """Writes answers as text_completion events; choice index = job * n + answer."""
+
+    media_type = SSE
+
+    def __init__(self, head: Head, wanted: Generation, counted: bool) -> None:
+        """*counted*: whether usage is wanted; then every chunk but the last has `usage: null`."""
+        self._n = wanted.n
+        self._counted = counted
+        self._scored = wanted.logprobs
+        self._usage = Usage()
+        self._logs: dict[int, _Logprobs] = {}
+        self._open = (
+            f'data: {{"id":"cmpl-{head.key}","object":"text_completion","created":{head.created},'
+            f'"model":{quote(head.model)},"system_fingerprint":"{FINGERPRINT}","choices":['
+        )
+        self._close = '],"usage":null}\n\n' if counted else "]}\n\n"
+        self._tail = ',"finish_reason":null}' + self._close
+
+    def write(self, event: Event, job: int = 0) -> bytes:
+        if isinstance(event, Text):
+            return self._say(event, job * self._n + event.index)
+        if isinstance(event, Done):
+            return self._finish(event, job)
+        return b""
+
+    def end(self) -> bytes:
+        if not self._counted:
+            return b"data: [DONE]\n\n"
+        last = f'{self._open}],"usage":{dumps(usage(self._usage))}}}\n\n'
+        return (last + "data: [DONE]\n\n").encode("ascii")
+
+    def _say(self, event: Text, index: int) -> bytes:
+        if not event.text and not event.logprobs:
+            return b""
+        logs = self._weigh(event, index) if self._scored else "null"
+        said = f'{{"index":{index},"text":{quote(event.text)},"logprobs":{logs}'
+        return f"{self._open}{said}{self._tail}".encode("ascii")
+
+    def _weigh(self, event: Text, index: int) -> str:
+        part = self._logs.setdefault(index, _Logprobs()).add(event)
+        return dumps(part) if event.logprobs else "null"
+
+    def _finish(self, done: Done, job: int) -> bytes:
+        self._usage = added(self._usage, done.usage)
+        return "".join(self._last(job * self._n + at, finish(done, at)) for at in range(self._n)).encode("ascii")
+
+    def _last(self, index: int, reason: str) -> str:
+        choice = f'{{"index":{index},"text":"","logprobs":null,"finish_reason":"{reason}"}}'
+        return self._open + choice + self._close
+
+
+class Whole:
+    """Collects all answers into one text_completion object."""
+
+    media_type = JSON
+
+    def __init__(self, head: Head, wanted: Generation, jobs: int) -> None:
+        self._head = head
+        self._wanted = wanted
+        self._texts: list[list[str]] = [[] for _ in range(jobs * wanted.n)]
+        self._logs = [_Logprobs() for _ in self._texts]
+        self._reasons = ["stop"] * len(self._texts)
+        self._usage = Usage()
+
+    def write(self, event: Event, job: int = 0) -> bytes:
+        if isinstance(event, Text):
+            index = job * self._wanted.n + event.index
+            self._texts[index].append(event.text)
+            self._logs[index].add(event)
+        elif isinstance(event, Done):
+            self._usage = added(self._usage, event.usage)
+            for at in range(self._wanted.n):
+                self._reasons[job * self._wanted.n + at] = finish(event, at)
+        return b""
+
+    def end(self) -> bytes:
+        return dumps(
+            {
+                "id": f"cmpl-{self._head.key}",
+                "object": "text_completion",
+                "created": self._head.created,
+                "model": self._head.model,
+                "choices": [self._choice(index) for index in range(len(self._texts))],
+                "usage": usage(self._usage),
+                "system_fingerprint": FINGERPRINT,
+            }
+        ).encode("ascii")
+
+    def _choice(self, index: int) -> dict[str, Any]:
+        return {
+            "index": index,
+            "text": "".join(self._texts[index]),
+            "logprobs": self._logs[index].whole if self._wanted.logprobs else None,
+            "finish_reason": self._reasons[index],
+        }
+
+
+class _Logprobs:
+    """The four parallel arrays of one answer; offsets count characters of its text."""
+
+    def __init__(self) -> None:
+        self.whole = _arrays()
+        self._offset = 0
+
+    def add(self, event: Text) -> dict[str, list[Any]]:
+        """Append the event's tokens; returns their part alone, as a stream's chunk wants it."""
+        part = _arrays()
+        if not event.logprobs:
+            self._offset += len(event.text)
+        for token in event.logprobs:
+            part["tokens"].append(token.token)
+            part["token_logprobs"].append(logprob(token.logprob))
+            part["top_logprobs"].append({other.token: logprob(other.logprob) for other in token.top})
+            part["text_offset"].append(self._offset)
+            self._offset += len(token.token)
+        for name, values in part.items():
+            self.whole[name].extend(values)
+        return part
+
+
+def _arrays() -> dict[str, list[Any]]:
+    return {"text_offset": [], "token_logprobs": [], "tokens": [], "top_logprobs": []}

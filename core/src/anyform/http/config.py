@@ -1,0 +1,27 @@
+"""What an operator may set about the HTTP side. Who reads it from files or the environment is `anyform.config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PORT = 11540
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpConfig:
+    """Limits and names of one server; sizes in bytes, times in seconds."""
+
+    host: str = "127.0.0.1"
+    """The address that the server is bound to: on a loopback address only loopback names are answered."""
+    port: int = PORT
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names that a Host or Origin header may carry; "*" allows every one."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins (`https://chat.example`) whose pages may call this server from a browser."""
+    body_bytes: int = 32 * 1024**2
+    media_bytes: int = 20 * 1024**2
+    """One decoded picture or sound inside a request."""
+    queue: int = 64
+    """Requests that may wait for one model, beside those that run; one more is answered 429."""
+    grace_s: int = 1
+    """How long running answers may go on after the server was told to stop."""

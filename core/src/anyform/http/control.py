@@ -1,0 +1,166 @@
+"""/runtime/* and /registry/*: load, unload, explain, validate and watch models over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from anyform.contract.errors import Fault, ModelNotFound, RefusedRequest
+from anyform.contract.facts import Settings, Severity
+from anyform.http import body
+from anyform.http.fields import Fields
+
+if TYPE_CHECKING:
+    from anyform.contract.facts import Finding
+    from anyform.http.service import Service
+    from anyform.kernel.library import Entry
+    from anyform.kernel.router import Decision
+    from anyform.kernel.runtime import Loaded, Runtime
+
+
+OWN = frozenset({"context", "n_ctx", "num_ctx", "parallel", "device", "options", "task"})
+
+
+def settings(given: Mapping[str, Any]) -> Settings | None:
+    """Load-time settings from a query or a body; what is not the kernel's own goes to the plugin. None: none given.
+
+    Raises RefusedRequest for an option that is text or a list: it may be a path or a command, which are the operator's.
+    """
+    fields = Fields(given)
+    options = {name: value for name, value in given.items() if name not in OWN} | (fields.object("options") or {})
+    for name, value in options.items():
+        if not isinstance(value, bool | int | float | None):
+            raise RefusedRequest(
+                f"Option '{name}' may not be set over HTTP: only numbers and booleans may.",
+                "Set it where the server is started.",
+                param=name,
+            )
+    made = Settings(
+        context=fields.integer("context", "n_ctx", "num_ctx", low=1),
+        parallel=fields.integer("parallel", low=1),
+        device=fields.text("device"),
+        options=options,
+    )
+    return None if made == Settings() else made
+
+
+def plain(text: str) -> Any:
+    """A query's value as what it looks like: number, boolean, null or else text."""
+    try:
+        value = json.loads(text, parse_constant=str)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, dict | list) else value
+
+
+def ready(loaded: Loaded, given: Settings | None) -> dict[str, Any]:
+    """What /runtime/load answers."""
+    return {**status(loaded), "gpu_layers": (given.options if given else {}).get("gpu_layers", 0)}
+
+
+def status(loaded: Loaded) -> dict[str, Any]:
+    """One loaded model, as /runtime/status lists it."""
+    facts = asdict(loaded)
+    return {"status": "ready", "runtime": loaded.backend, **facts}
+
+
+def validity(entry: Entry, findings: list[Finding], backend: str) -> dict[str, Any]:
+    """What /registry/validate answers; *backend*: what would run it, "" for nothing here."""
+    critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
+    found = f"{entry.match.format.upper()} format detected"
+    return {
+        "model": entry.name,
+        "format": entry.match.format,
+        "valid": not critical,
+        "files": list(entry.match.files),
+        "message": critical[0].text if critical else f"{found} - {_suits(backend)}",
+        "why": entry.match.why,
+        "findings": [
+            {"code": finding.code, "severity": finding.severity.name.lower(), "text": finding.text}
+            for finding in findings
+        ],
+    }
+
+
+def _suits(backend: str) -> str:
+    return f"compatible with {backend}" if backend else "no installed backend can run it here"
+
+
+def decision(made: Decision) -> dict[str, Any]:
+    """A Decision as JSON, its lines of text with it."""
+    return {
+        "model": made.model,
+        "task": made.task,
+        "plugin": made.plan.plugin if made.plan else None,
+        "backend": made.plan.backend if made.plan else None,
+        "context": made.context,
+        "context_why": made.context_why,
+        "estimate_bytes": made.estimate_bytes,
+        "verdicts": [asdict(verdict) for verdict in made.verdicts],
+        "notes": list(made.notes),
+        "lines": made.lines(),
+    }
+
+
+class Control:
+    """The resources."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def status(self) -> Response:
+        loaded = await self._service.threads.quick(self._service.runtime.loaded)
+        return JSONResponse({"models": [status(model) for model in loaded], "requests": self._service.gate.present()})
+
+    async def load(self, request: Request) -> Response:
+        service = self._service
+        entry = await service.find(request.path_params["model"])
+        given = settings(await self._given(request))
+        with service.gate.place(entry.name) as place:
+            await place.open(partial(service.threads.slow, service.runtime.open, entry.name, None, given))
+        return JSONResponse(ready(await service.threads.quick(_loaded, service.runtime, entry.name), given))
+
+    async def unload(self, request: Request) -> Response:
+        entry = await self._service.find(request.path_params["model"])
+        was = await self._service.threads.slow(self._service.runtime.unload, entry.name)
+        return JSONResponse({"status": "unloaded" if was else "not-loaded", "model": entry.name})
+
+    async def explain(self, request: Request) -> Response:
+        service = self._service
+        entry = await service.find(request.path_params["model"])
+        given = await self._given(request)
+        task = Fields(given).text("task")
+        made = await service.threads.slow(service.runtime.explain, entry.name, task, settings(given))
+        return JSONResponse(decision(made))
+
+    async def validate(self, request: Request) -> Response:
+        entry = await self._service.find(request.path_params["model"])
+        return JSONResponse(await self._service.threads.slow(_validate, self._service.runtime, entry))
+
+    async def _given(self, request: Request) -> dict[str, Any]:
+        """Query and JSON body together; the body goes over the query."""
+        query = {name: plain(value) for name, value in request.query_params.items()}
+        data = await body.read(request, self._service.config.body_bytes)
+        return query | (body.parse(data) if data.strip() else {})
+
+
+def _validate(runtime: Runtime, entry: Entry) -> dict[str, Any]:
+    try:
+        made = runtime.explain(entry.name)
+        backend = made.plan.backend if made.plan else ""
+    except Fault:
+        backend = ""
+    return validity(entry, list(runtime.findings(entry)), backend)
+
+
+def _loaded(runtime: Runtime, name: str) -> Loaded:
+    for model in runtime.loaded():
+        if model.model == name:
+            return model
+    raise ModelNotFound(f"{name} was unloaded again.", "Load it anew.")

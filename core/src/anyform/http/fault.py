@@ -1,0 +1,122 @@
+"""Faults in OpenAI's error form: `{"error": {message, type, param, code}}` with the right status."""
+
+from __future__ import annotations
+
+import json
+import math
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+
+from anyform.contract.errors import Category, EngineMissing, Fault, LoadFailed, NoBackend, OutOfMemory, PluginFault
+
+STATUS = {
+    Category.INVALID: 400,
+    Category.UNSUPPORTED: 400,
+    Category.REFUSED: 403,
+    Category.NOT_FOUND: 404,
+    Category.TOO_LARGE: 413,
+    Category.BUSY: 429,
+    Category.UNAVAILABLE: 503,
+    Category.INTERNAL: 500,
+}
+LASTING = (EngineMissing, LoadFailed, NoBackend, OutOfMemory, PluginFault)
+
+
+class UnknownRoute(Fault):
+    """No resource at that path."""
+
+    code = "unknown_url"
+    category = Category.NOT_FOUND
+
+
+class WrongMethod(Fault):
+    """The resource exists, but not for that method."""
+
+    code = "method_not_supported"
+    category = Category.INVALID
+    status = 405
+
+
+class WrongEncoding(Fault):
+    """A compressed body: how large it would become cannot be known before it has."""
+
+    code = "unsupported_content_encoding"
+    category = Category.INVALID
+    status = 415
+
+
+class Internal(Fault):
+    """An exception that nobody foresaw."""
+
+
+def status(fault: Fault) -> int:
+    """The HTTP status of *fault*: its category's, unless HTTP itself has a more exact one."""
+    own = getattr(fault, "status", None)
+    return own if isinstance(own, int) else STATUS[fault.category]
+
+
+def kind(code: int) -> str:
+    """OpenAI's error `type` for an HTTP status."""
+    if code == 429:
+        return "requests"
+    return "server_error" if code >= 500 else "invalid_request_error"
+
+
+def body(fault: Fault) -> dict[str, Any]:
+    """OpenAI's error body; `param` and `code` are strings or null."""
+    param = fault.details.get("param")
+    return {
+        "error": {
+            "message": str(fault),
+            "type": kind(status(fault)),
+            "param": param if isinstance(param, str) else None,
+            "code": fault.code,
+        }
+    }
+
+
+def encode(fault: Fault) -> bytes:
+    """The error body as JSON."""
+    return json.dumps(body(fault)).encode("ascii")
+
+
+def event(fault: Fault) -> bytes:
+    """The server-sent event that ends a stream which had begun well."""
+    return b"data: " + encode(fault) + b"\n\n"
+
+
+def headers(fault: Fault) -> dict[str, str]:
+    """Retry-After for a full queue; the openai client's own header where trying again would only fail again."""
+    if fault.category is Category.BUSY:
+        return {"retry-after": str(max(1, math.ceil(_retry_after(fault))))}
+    return {"x-should-retry": "false"} if isinstance(fault, LASTING) else {}
+
+
+def _retry_after(fault: Fault) -> float:
+    seconds = fault.details.get("retry_after_s", 1)
+    return float(seconds) if isinstance(seconds, int | float) and math.isfinite(seconds) else 1.0
+
+
+def response(fault: Fault) -> Response:
+    """The whole HTTP answer for *fault*."""
+    return Response(encode(fault), status(fault), headers(fault), media_type="application/json")
+
+
+def unforeseen(error: BaseException) -> Fault:
+    """An exception that is no fault, as one."""
+    if isinstance(error, Fault):
+        return error
+    return Internal(f"internal error: {type(error).__name__}: {error}.", "This is a bug in anyform; the log has more.")
+
+
+def from_status(code: int, method: str, path: str) -> Fault:
+    """The fault for a status that the router itself gave."""
+    if code == 404:
+        return UnknownRoute(f"Invalid URL ({method} {path}).", "The OpenAI resources are under /v1.")
+    if code == 405:
+        return WrongMethod(f"Not allowed to {method} on {path}.", "Perhaps you meant to use a different HTTP method?")
+    made = Internal(f"{code} {HTTPStatus(code).phrase}: {method} {path}.")
+    made.status = code  # type: ignore[attr-defined]
+    return made

@@ -1,0 +1,214 @@
+"""Reads a JSON object field by field: the right type, within its range, or a fault that names the field.
+
+null counts as absent. Unknown fields are never looked at. Wording and codes follow OpenAI's own refusals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from anyform.contract.errors import Invalid, Unsupported
+
+KINDS: dict[type, str] = {
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
+
+
+class Missing(Invalid):
+    """A field that is required."""
+
+    code = "missing_required_parameter"
+
+
+class WrongType(Invalid):
+    """A field of another JSON type."""
+
+    code = "invalid_type"
+
+
+class WrongValue(Invalid):
+    """A field of the right type with a value that cannot be."""
+
+    code = "invalid_value"
+
+
+class NotSupported(Unsupported):
+    """A field of OpenAI's that is understood, but not done here."""
+
+    code = "unsupported_parameter"
+
+
+def wrong(param: str, what: str, hint: str = "") -> NoReturn:
+    """Refuse the value of *param*."""
+    raise WrongValue(f"Invalid '{param}': {what}.", hint, param=param)
+
+
+def mistyped(param: str, wanted: str, value: Any) -> NoReturn:
+    """Refuse the type of *param*."""
+    got = "null" if value is None else KINDS.get(type(value), "something else")
+    raise WrongType(f"Invalid type for '{param}': expected {wanted}, but got {got} instead.", param=param)
+
+
+class Fields:
+    """One JSON object of a request; `where` is its place in the body (`messages[0].`), for messages."""
+
+    __slots__ = ("data", "where")
+
+    def __init__(self, data: Mapping[str, Any], where: str = "") -> None:
+        self.data = data
+        self.where = where
+
+    def path(self, name: str) -> str:
+        """How a message calls the field."""
+        return self.where + name
+
+    def find(self, *names: str) -> tuple[str, Any]:
+        """The first of several spellings that is present and not null; else the first name and None."""
+        for name in names:
+            value = self.data.get(name)
+            if value is not None:
+                return name, value
+        return names[0], None
+
+    def flag(self, *names: str) -> bool | None:
+        """A boolean."""
+        name, value = self.find(*names)
+        if value is not None and not isinstance(value, bool):
+            mistyped(self.path(name), "a boolean", value)
+        return value
+
+    def integer(self, *names: str, low: int | None = None, high: int | None = None) -> int | None:
+        """An integer within low..high; 4.0 is one."""
+        name, value = self.find(*names)
+        if value is None:
+            return None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            mistyped(self.path(name), "an integer", value)
+        self._within(name, value, low, high)
+        return value
+
+    def number(self, *names: str, low: float | None = None, high: float | None = None) -> float | None:
+        """A finite number within low..high."""
+        name, value = self.find(*names)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            mistyped(self.path(name), "a number", value)
+        self._within(name, value, low, high)
+        return _finite(self.path(name), value)
+
+    def _within(self, name: str, value: float, low: float | None, high: float | None) -> None:
+        if low is not None and value < low:
+            wrong(self.path(name), f"{value} is below the minimum", f"Expected a value >= {low}.")
+        if high is not None and value > high:
+            wrong(self.path(name), f"{value} is above the maximum", f"Expected a value <= {high}.")
+
+    def text(self, *names: str) -> str | None:
+        """A string."""
+        name, value = self.find(*names)
+        if value is not None and not isinstance(value, str):
+            mistyped(self.path(name), "a string", value)
+        return value
+
+    def choice(self, name: str, *allowed: str) -> str | None:
+        """One of a few strings."""
+        value = self.text(name)
+        if value is not None and value not in allowed:
+            wrong(self.path(name), f"'{value}'", f"Supported values are: {', '.join(map(repr, allowed))}.")
+        return value
+
+    def array(self, name: str) -> list[Any] | None:
+        """An array, of anything."""
+        value = self.data.get(name)
+        if value is not None and not isinstance(value, list):
+            mistyped(self.path(name), "an array", value)
+        return value
+
+    def object(self, name: str) -> dict[str, Any] | None:
+        """An object, as it is."""
+        value = self.data.get(name)
+        if value is not None and not isinstance(value, dict):
+            mistyped(self.path(name), "an object", value)
+        return value
+
+    def inner(self, name: str) -> Fields | None:
+        """An object, to be read in turn."""
+        value = self.object(name)
+        return None if value is None else Fields(value, self.path(name) + ".")
+
+    def items(self, name: str) -> list[Fields] | None:
+        """An array of objects."""
+        values = self.array(name)
+        return None if values is None else [self._item(name, at, value) for at, value in enumerate(values)]
+
+    def _item(self, name: str, at: int, value: Any) -> Fields:
+        place = f"{self.path(name)}[{at}]"
+        if not isinstance(value, dict):
+            mistyped(place, "an object", value)
+        return Fields(value, place + ".")
+
+    def strings(self, name: str) -> tuple[str, ...] | None:
+        """One string or an array of strings."""
+        value = self.data.get(name)
+        if value is None:
+            return None
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list):
+            mistyped(self.path(name), "a string or an array of strings", value)
+        for at, item in enumerate(values):
+            if not isinstance(item, str):
+                mistyped(f"{self.path(name)}[{at}]", "a string", item)
+        return tuple(values)
+
+    def refuse(self, name: str, hint: str) -> None:
+        """Refuse a field whose being ignored would change what the answer means."""
+        if self.data.get(name) not in (None, [], {}, False, ""):
+            raise NotSupported(f"Unsupported parameter: '{self.path(name)}'.", hint, param=self.path(name))
+
+    def need_text(self, name: str) -> str:
+        """A string that must be there."""
+        value = self.text(name)
+        return self.missing(name) if value is None else value
+
+    def need_inner(self, name: str) -> Fields:
+        """An object that must be there."""
+        value = self.inner(name)
+        return self.missing(name) if value is None else value
+
+    def missing(self, name: str) -> NoReturn:
+        """Refuse a body without *name*."""
+        raise Missing(f"Missing required parameter: '{self.path(name)}'.", param=self.path(name))
+
+
+def _finite(param: str, value: float) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        wrong(param, "not a finite number")
+    return number
+
+
+def tokens(param: str, values: list[Any]) -> tuple[int, ...]:
+    """A list of token ids."""
+    for at, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int):
+            mistyped(f"{param}[{at}]", "an integer", value)
+        if not 0 <= value < 2**31:
+            wrong(f"{param}[{at}]", f"{value} is no token id")
+    return tuple(values)
+
+
+def is_tokens(value: Any) -> bool:
+    """Whether *value* looks like token ids rather than like a list of prompts."""
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)

@@ -1,0 +1,82 @@
+"""Keeps web pages out: a page whose name was re-bound to this address, and a page that posts from elsewhere.
+
+A server on a loopback address trusts all who reach it, and a browser reaches it for every page that it shows.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from anyform.contract.errors import RefusedRequest
+from anyform.http import fault
+from anyform.http.config import HttpConfig
+
+
+class Guard:
+    """ASGI middleware: answers 403 to a Host or Origin that is not this server's."""
+
+    def __init__(self, app: ASGIApp, config: HttpConfig) -> None:
+        self._app = app
+        self._open = "*" in config.allowed_hosts
+        self._local = is_loopback(config.host)
+        self._allowed = {name.lower() for name in config.allowed_hosts}
+        self._origins = {origin.lower() for origin in config.cors_origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = None if self._open or scope["type"] == "lifespan" else self._judge(scope)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await fault.response(refusal)(scope, receive, send)
+
+    def _judge(self, scope: Scope) -> RefusedRequest | None:
+        host, origin = "", ""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = host_of(value.decode("latin-1"))
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+        if host and not self._knows(host):
+            return RefusedRequest(f"Host '{host}' is not this server's.", "Add it to the allowed hosts.")
+        if origin and not self._trusts(origin, host):
+            return RefusedRequest(f"Origin '{origin}' is not allowed.", "Add its host to the allowed hosts.")
+        return None
+
+    def _knows(self, host: str) -> bool:
+        if host in self._allowed or is_loopback(host):
+            return True
+        return not self._local and not self._allowed
+
+    def _trusts(self, origin: str, host: str) -> bool:
+        """The server's own pages, and programs that name a scheme of their own; "null" may be any page at all."""
+        if origin.lower() in self._origins:
+            return True
+        try:
+            parts = urlsplit(origin)
+            name = (parts.hostname or "").lower()
+        except ValueError:
+            return False
+        if parts.scheme not in ("http", "https"):
+            return bool(parts.scheme)
+        return name == host or name in self._allowed or is_loopback(name)
+
+
+def host_of(header: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    header = header.strip().lower()
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.rpartition(":")[0] if header.count(":") == 1 else header
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* names this machine alone."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

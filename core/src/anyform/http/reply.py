@@ -1,0 +1,100 @@
+"""The common shape of a resource: Ask (what a request wants) and Writer (how its events become bytes)."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from anyform import __version__
+from anyform.contract.events import Done, Event, Usage
+from anyform.contract.jobs import Job
+
+JSON = "application/json"
+SSE = "text/event-stream; charset=utf-8"
+FINGERPRINT = f"anyform-{__version__}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What all parts of one answer share."""
+
+    key: str
+    """Random; the answer's id is a prefix and this."""
+    created: int
+    """Seconds since the epoch."""
+    model: str
+
+
+class Writer(Protocol):
+    """Events -> bytes of the response body. Pure: no I/O, no clock."""
+
+    media_type: str
+
+    def write(self, event: Event, job: int) -> bytes:
+        """What *event* of the request's *job*-th job adds to the body; b"" for nothing yet."""
+
+    def end(self) -> bytes:
+        """The rest of the body, once each job is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """A request, understood."""
+
+    model: str
+    jobs: tuple[Job, ...]
+    writer: Callable[[Head], Writer]
+    stream: bool = False
+    prompt: str = "messages"
+    """The field that holds the prompt; a prompt over the context is blamed on it."""
+
+
+def head(model: str) -> Head:
+    """A new answer's head."""
+    return Head(key=f"{random.getrandbits(96):024x}", created=int(time.time()), model=model)
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON in ASCII: U+0085, U+2028 and U+2029 would end a line in clients that split as Python does."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    """The tokens of both."""
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
+    )
+
+
+def usage(counted: Usage) -> dict[str, Any]:
+    """OpenAI's usage object of a text answer."""
+    return {
+        "prompt_tokens": counted.prompt_tokens,
+        "completion_tokens": counted.completion_tokens,
+        "total_tokens": counted.prompt_tokens + counted.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": counted.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": counted.reasoning_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def finish(done: Done, index: int) -> str:
+    """OpenAI's finish_reason of answer *index*."""
+    reason = done.finishes[index].reason if index < len(done.finishes) else "stop"
+    return "stop" if reason == "cancelled" else reason
+
+
+def logprob(value: float) -> float:
+    """A log-probability that JSON can hold; OpenAI writes -9999.0 for what never happens."""
+    return max(value, -9999.0)

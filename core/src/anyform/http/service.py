@@ -1,0 +1,216 @@
+"""Carries a request from its Ask to bytes: queue, open, first event, then status, then the rest.
+
+Nothing leaves before the model has accepted the prompt, and a client that hangs up cancels at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from anyform.contract.errors import Closed, ContextExceeded, Fault, ModelNotFound
+from anyform.contract.events import Done
+from anyform.http import body, bridge, fault, reply
+from anyform.http.config import HttpConfig
+from anyform.http.gate import Gate
+
+if TYPE_CHECKING:
+    from anyform.kernel.library import Entry
+    from anyform.kernel.runtime import Runtime
+
+Read = Callable[[Mapping[str, Any]], reply.Ask]
+LARGE = 32 * 1024
+"""Bytes from which on a body is parsed, and its job sent to a worker, outside of the event loop."""
+NAMES = 10_000
+"""Spellings of model names that are remembered."""
+_PATH = re.compile(r"[/\\~.]|[A-Za-z]:[/\\]")
+
+log = logging.getLogger("anyform.http")
+
+
+class Service:
+    """What all resources of one server share."""
+
+    def __init__(self, runtime: Runtime, config: HttpConfig) -> None:
+        self.runtime = runtime
+        self.config = config
+        self.threads = bridge.Threads()
+        self.gate = Gate(config.queue)
+        self._names: dict[str, str] = {}
+        self.running: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """End all answers that are still being written; their clients are told."""
+        for task in list(self.running):
+            task.cancel()
+
+    async def answer(self, request: Request, read: Read) -> Response:
+        """The response to a request whose body *read* understands."""
+        data = await body.read(request, self.config.body_bytes)
+        if len(data) > LARGE:
+            return Reply(self, await self.threads.quick(_understand, read, data), large=True)
+        return Reply(self, _understand(read, data))
+
+    async def find(self, model: str) -> Entry:
+        """The library's entry for a name. What looks like a path is no name. Raises ModelNotFound."""
+        if not is_name(model):
+            raise ModelNotFound(f"there is no model {model[:200]!r}.", "Model names are listed under /v1/models.")
+        return await self.threads.quick(self.runtime.find, model)
+
+    async def _canonical(self, model: str) -> str:
+        """The name of the line for *model*. One that was found before is not looked up: opening does that."""
+        known = self._names.get(model)
+        if known is None:
+            known = (await self.find(model)).name
+            if len(self._names) < NAMES:
+                self._names[model] = known
+        return known
+
+    @asynccontextmanager
+    async def events(self, ask: reply.Ask, large: bool) -> AsyncIterator[bridge.Source]:
+        """The events of *ask*, once its turn has come. Leaving cancels what still runs."""
+        name = await self._canonical(ask.model)
+        with self.gate.place(name) as place:
+            opening = partial(self.threads.slow, self.runtime.open, ask.model, ask.jobs[0])
+            model = await place.open(opening)
+            if await place.turn(model.parallel):
+                model = await place.open(opening)  # it may have been unloaded meanwhile
+            if len(ask.jobs) == 1:
+                source = await bridge.start(model, ask.jobs[0], self.threads, large)
+            else:
+                source = bridge.Merged(model, ask.jobs, 1 + place.more(len(ask.jobs) - 1), self.threads)
+            try:
+                yield source
+            finally:
+                source.close()
+
+
+def _understand(read: Read, data: bytes) -> reply.Ask:
+    return read(body.parse(data))
+
+
+def is_name(model: str) -> bool:
+    """Whether *model* can be a name at all: no absolute or relative path, no `..`, no control characters."""
+    return bool(model) and not _PATH.match(model) and ".." not in model.split("/") and model.isprintable()
+
+
+class Reply(Response):
+    """The answer to an Ask, written as its events come."""
+
+    def __init__(self, service: Service, ask: reply.Ask, large: bool = False) -> None:
+        self._service = service
+        self._ask = ask
+        self._large = large
+        self._begun = self._streams = False
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.create_task(self._run(send))
+        self._service.running.add(task)
+        task.add_done_callback(self._service.running.discard)
+        await until_hangup(task, receive)
+
+    async def _run(self, send: Send) -> None:
+        try:
+            await self._answer(send)
+        except asyncio.CancelledError:  # by a client that has gone, or by the end of the server
+            await self._tell(Closed("The server is stopping.", "Ask again later."), send)
+        except Exception as error:
+            if isinstance(error, ContextExceeded):
+                error.details.setdefault("param", self._ask.prompt)
+            await self._tell(_seen(error), send)
+
+    async def _tell(self, error: Fault, send: Send) -> None:
+        """A fault as a response of its own, or as the last event of a stream."""
+        if not self._begun:
+            response = fault.response(error)
+            await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+            await _end(send, bytes(response.body))
+        elif self._streams:
+            await _end(send, fault.event(error))
+
+    async def _answer(self, send: Send) -> None:
+        ask = self._ask
+        writer = ask.writer(reply.head(ask.model))
+        async with self._service.events(ask, self._large) as source:
+            if ask.stream:
+                await self._stream(source, writer, send)
+            else:
+                await self._whole(source, writer, send)
+
+    async def _stream(self, source: bridge.Source, writer: reply.Writer, send: Send) -> None:
+        left = len(self._ask.jobs)
+        while left:
+            job, events = await source.read()
+            if not self._begun:
+                self._begun = self._streams = True
+                await send({"type": "http.response.start", "status": 200, "headers": _STREAM})
+            data = b"".join([writer.write(event, job) for event in events])
+            if isinstance(events[-1], Done):
+                left -= 1
+                data += b"" if left else writer.end()
+            if data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        await _end(send)
+
+    async def _whole(self, source: bridge.Source, writer: reply.Writer, send: Send) -> None:
+        left, size = len(self._ask.jobs), 0
+        while left:
+            job, events = await source.read()
+            for event in events:
+                writer.write(event, job)
+            size += len(events)
+            left -= isinstance(events[-1], Done)
+        data = await self._service.threads.quick(writer.end) if size > 64 else writer.end()
+        self._begun = True
+        await send({"type": "http.response.start", "status": 200, "headers": _headers(writer.media_type, len(data))})
+        await _end(send, data)
+
+
+_STREAM = [
+    (b"content-type", reply.SSE.encode("ascii")),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def _headers(media_type: str, length: int) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", media_type.encode("ascii")), (b"content-length", str(length).encode("ascii"))]
+
+
+async def _end(send: Send, data: bytes = b"") -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+def _seen(error: Exception) -> Fault:
+    """The fault to tell the client; what nobody foresaw also goes to the log."""
+    if not isinstance(error, Fault):
+        log.error("a request failed", exc_info=error)
+    return fault.unforeseen(error)
+
+
+async def until_hangup(task: asyncio.Task[None], receive: Receive) -> None:
+    """Wait for *task*, and cancel it as soon as the client hangs up."""
+    watch = asyncio.create_task(_hangup(receive))
+    watch.add_done_callback(lambda _: task.cancel())
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not watch.done():
+            raise
+    finally:
+        watch.cancel()
+
+
+async def _hangup(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
