@@ -108,8 +108,9 @@ def test_faults_come_through_with_their_numbers(runtime: Runtime) -> None:
     assert (caught.value.details["prompt_tokens"], caught.value.details["context"]) == (501, 8)
     with pytest.raises(ModelNotFound):
         runtime.open("ecco")
-    with pytest.raises(Invalid, match="no option 'colour'"):
+    with pytest.raises(Invalid, match="no option 'colour'") as refused:
         runtime.open("echo", settings=with_options(colour="red"))
+    assert refused.value.code == "echo.option"
 
 
 def test_a_request_that_the_loaded_context_serves_never_reloads(runtime: Runtime) -> None:
@@ -124,6 +125,17 @@ def test_a_request_that_the_loaded_context_serves_never_reloads(runtime: Runtime
     assert opened(None) == 64
     assert runtime.loaded()[0].since_s > since
     assert opened(128) == 128
+
+
+def test_a_requests_context_never_shrinks_what_is_configured_nor_exceeds_what_was_trained(
+    models: Path, where: Where
+) -> None:
+    runtime = start(folders=[models], where=where, defaults=Settings(context=256))
+    list(runtime.generate("echo", Complete(prompt="x", generation=Generation(context=16))))
+    assert runtime.loaded()[0].context == 256
+    with pytest.raises(Invalid, match="trained for 4096"):
+        runtime.open("echo", Complete(prompt="x", generation=Generation(context=5000)))
+    runtime.close()
 
 
 def test_a_context_that_does_not_fit_is_refused_with_the_largest_that_does(runtime: Runtime) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from anyform.contract.errors import (
     EngineMissing,
     Fault,
-    Invalid,
     InvalidModel,
     NoBackend,
     OutOfMemory,
@@ -62,6 +61,8 @@ class Choice:
     def __init__(self, plugins: Plugins, hardware: Hardware, learned: Learned, probe: Probe | None) -> None:
         """*probe*: how to prove an engine that was never proven here; None: leave it unproven."""
         self._plugins, self._hardware, self._learned, self._probe = plugins, hardware, learned, probe
+        self.unfit: dict[str, Fault] = {}
+        """Plugin -> the fault by which it refused the settings."""
 
     def backends(self) -> list[tuple[str, BackendInfo]]:
         """(plugin, backend) of every sound plugin."""
@@ -114,6 +115,7 @@ class Choice:
         except PluginFault as fault:
             return Candidate(plugin=plugin, backend=info, missing=missing, broken=fault.message)
         except Fault as fault:
+            self.unfit[plugin] = fault
             return Candidate(plugin=plugin, backend=info, missing=missing, unfit=str(fault))
         device = self._device(info, capabilities, estimate, need.device)
         room = context.size(
@@ -154,8 +156,8 @@ def _room(device: Device | None, capabilities: Capabilities | None, hardware: Ha
     return device.free_bytes + (sum(other.free_bytes for other in hardware.of("cpu")) if spill else 0)
 
 
-def refusal(decision: Decision, findings: Sequence[Finding]) -> Fault:
-    """The fault that says why nothing runs this model, and what would."""
+def refusal(decision: Decision, findings: Sequence[Finding], unfit: Mapping[str, Fault]) -> Fault:
+    """The fault that says why nothing runs this model, and what would. *unfit*: `Choice.unfit`."""
     critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
     about = {"model": decision.model, "refusals": [f"{v.plugin}: {v.refusal}" for v in decision.verdicts]}
     if critical:
@@ -172,6 +174,8 @@ def refusal(decision: Decision, findings: Sequence[Finding]) -> Fault:
         return NoBackend(
             f"no installed backend reads {decision.model}.", "`anyform plugins` shows what is installed.", **about
         )
+    if told_best.gate == "settings":
+        return unfit[told_best.plugin]
     return _by_gate(decision.model, told_best, about)
 
 
@@ -181,8 +185,6 @@ def _by_gate(model: str, verdict: Verdict, about: Mapping[str, Any]) -> Fault:
         return EngineMissing(
             f"{model} needs an engine that is not installed.", f"Install it with: {verdict.install}", **about
         )
-    if verdict.gate == "settings":
-        return Invalid(verdict.refusal, **about)
     if verdict.gate == "memory":
         return OutOfMemory(said, "", **about)
     if verdict.gate == "task":

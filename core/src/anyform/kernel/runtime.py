@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from anyform.contract.errors import Closed, Fault, LoadFailed, OutOfMemory, Unsupported
+from anyform.contract.errors import Closed, Fault, Invalid, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.events import Event
 from anyform.contract.facts import (
     BackendInfo,
@@ -171,7 +171,7 @@ class Runtime:
     def explain(self, model: str, task: str | None = None, settings: Settings | None = None) -> Decision:
         """What would run *model*, and why; loads and probes nothing. For a loaded model also what its load taught."""
         entry = self.find(model)
-        decision = self._decide(entry, task, self._wanted(entry, None, settings), probe=False)
+        decision = self._decide(entry, task, self._wanted(entry, None, settings), self._choice(probe=False))
         if decision.plan is not None:
             decision = replace(decision, notes=(*decision.notes, *self._lessons(decision.plan)))
         for _, held, _, _ in self._pool.held():
@@ -248,23 +248,33 @@ class Runtime:
             wanted = _over(wanted, self._settings.get(alias))
         wanted = _over(wanted, given)
         context = getattr(getattr(job, "generation", None), "context", None)
-        return replace(wanted, context=context) if context is not None else wanted
+        if context is None or context <= (wanted.context or 0):
+            return wanted
+        trained = self.metadata(entry).context
+        if trained is not None and context > trained:
+            raise Invalid(
+                f"the request asks for a context of {context} tokens; {entry.name} was trained for {trained}.",
+                f"Ask for {trained} at the most, or load the model with a larger --context.",
+                context=trained,
+            )
+        return replace(wanted, context=context)
 
     def _choice(self, probe: bool) -> Choice:
         return Choice(self.plugins, self.hardware(), self.learned, self._loader.probe if probe else None)
 
-    def _decide(self, entry: Entry, task: str | None, wanted: Settings, probe: bool) -> Decision:
+    def _decide(self, entry: Entry, task: str | None, wanted: Settings, choice: Choice) -> Decision:
         need = Need(model=entry.name, path=entry.path, task=task, forbid=self._forbid, device=wanted.device)
         models = [
             (match, self._metadata(entry, plugin, match), self._findings(entry, plugin, match))
             for plugin, match in ((entry.plugin, entry.match), *entry.others)
         ]
-        return self._choice(probe).decide(models, need, wanted, self._prefer)
+        return choice.decide(models, need, wanted, self._prefer)
 
     def _load(self, entry: Entry, task: str | None, wanted: Settings) -> tuple[LoadedModel, Held]:
-        decision = self._decide(entry, task, wanted, probe=True)
+        choice = self._choice(probe=True)
+        decision = self._decide(entry, task, wanted, choice)
         if decision.plan is None:
-            raise refusal(decision, self._findings(entry, entry.plugin, entry.match))
+            raise refusal(decision, self._findings(entry, entry.plugin, entry.match), choice.unfit)
         notes: list[str] = []
         last: Fault | None = None
         for plan in decision.plans:

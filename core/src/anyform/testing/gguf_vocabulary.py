@@ -8,21 +8,8 @@ NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 """Token types (llama.h, llama_token_type)."""
 
 WORDS = (
-    "the",
-    "and",
-    "was",
-    "little",
-    "girl",
-    "named",
-    "Lily",
-    "she",
-    "loved",
-    "to",
-    "play",
-    "outside",
-    "once",
-    "upon",
-)
+    "the", "and", "was", "little", "girl", "named", "Lily", "she", "loved", "to", "play", "outside", "once", "upon",
+)  # fmt: skip
 PRINTABLE = [chr(code) for code in range(33, 127)]
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
