@@ -109,7 +109,7 @@ class Generation:
     grammar: str = ""
     """A GBNF grammar that the answer must follow."""
     schema: Mapping[str, Any] | None = None
-    """A JSON schema that the answer must follow; {} means any JSON value."""
+    """A JSON schema that the answer must follow; {} means any JSON object."""
     ignore_eos: bool = False
     context: int | None = None
     """Tokens of context this request needs; a loaded model with at least that serves it."""
