@@ -168,7 +168,7 @@ def write_vocab_only(path: Path, *, tokens: int = 0) -> Path:
     return write_gguf(path, keys | vocabulary)
 
 
-def write_mmproj(path: Path, *, embedding: int = 64, seed: int = 0) -> Path:
+def write_mmproj(path: Path, *, embedding: int = 64, seed: int = 0, extra: Mapping[str, Any] | None = None) -> Path:
     """A vision projector of random weights for a model of this embedding length: 4 tokens a picture of 28 x 28."""
     width, patch, forward, patches = 32, 14, 64, 4
     keys = {
@@ -202,7 +202,8 @@ def write_mmproj(path: Path, *, embedding: int = 64, seed: int = 0) -> Path:
             shapes |= _linear(f"{block}.{name}", width, width)
         shapes |= _linear(f"{block}.ffn_up", width, forward) | _linear(f"{block}.ffn_down", forward, width)
     chance = random.Random(seed)
-    return write_gguf(path, keys, [_tensor(chance, name, shape, "F16") for name, shape in shapes.items()])
+    tensors = [_tensor(chance, name, shape, "F16") for name, shape in shapes.items()]
+    return write_gguf(path, _merged(keys, extra), tensors)
 
 
 def write_lora(path: Path, *, embedding: int = 64, rank: int = 4, seed: int = 0, alpha: float = 4.0) -> Path:

@@ -1,0 +1,1 @@
+"""anyform plugin: the GGUF format, and llama.cpp to run it."""

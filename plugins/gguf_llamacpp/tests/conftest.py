@@ -1,0 +1,171 @@
+"""Tiny models that the engine's tests write and load, and how they are asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anyform.contract.events import Done, Event, Progress, Text
+from anyform.contract.facts import Evidence, FormatMatch, Metadata, Plan, Settings
+from anyform.contract.jobs import Complete, Generation, Job, Sampling
+from anyform.contract.model import LoadedModel, Stop
+from anyform.testing import gguf
+
+SHARED = Path(__file__).parents[4] / "shared" / "models" / "stories260K-gguf"
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All events of one job."""
+
+    events: tuple[Event, ...]
+
+    @property
+    def done(self) -> Done:
+        last = self.events[-1]
+        assert isinstance(last, Done)
+        assert sum(isinstance(event, Done) for event in self.events) == 1
+        return last
+
+    @property
+    def text(self) -> str:
+        return self.text_of(0)
+
+    def text_of(self, index: int) -> str:
+        return "".join(event.text for event in self.events if isinstance(event, Text) and event.index == index)
+
+    @property
+    def prompt_tokens(self) -> int:
+        first = self.events[0]
+        assert isinstance(first, Progress)
+        assert first.stage == "prompt"
+        return first.total
+
+
+def plan(
+    path: Path,
+    *,
+    tasks: tuple[str, ...] = ("chat", "complete"),
+    context: int | None = 512,
+    parallel: int | None = 4,
+    files: tuple[str, ...] = (),
+    device: str | None = None,
+    **options: Any,
+) -> Plan:
+    match = FormatMatch(
+        format="gguf", entry=path.name, files=files or (path.name,), evidence=Evidence.MAGIC, why="GGUF v3"
+    )
+    return Plan(
+        plugin="gguf_llamacpp",
+        backend="llamacpp",
+        model=path.stem,
+        path=str(path.parent),
+        match=match,
+        metadata=Metadata(tasks=tasks),
+        settings=Settings(context=context, parallel=parallel, device=device, options=options),
+    )
+
+
+def ask(model: LoadedModel, job: Job, stop: Stop | None = None) -> Answered:
+    return Answered(tuple(model.generate(job, stop or Stop())))
+
+
+def complete(model: LoadedModel, prompt: str | tuple[int, ...], **generation: Any) -> Answered:
+    generation.setdefault("sampling", GREEDY)
+    generation.setdefault("max_tokens", 48)
+    return ask(model, Complete(prompt=prompt, generation=Generation(**generation)))
+
+
+def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """The results of *calls*, all made at once, each in a thread of its own."""
+    results: list[Any] = [None] * len(calls)
+
+    def run(place: int) -> None:
+        try:
+            results[place] = calls[place]()
+        except Exception as error:
+            results[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@dataclass
+class Engine:
+    """Loads models, and closes them when the test is over."""
+
+    loaded: list[LoadedModel]
+
+    def load(self, path: Path, **settings: Any) -> LoadedModel:
+        from anyform_gguf_llamacpp import backend
+
+        model = backend.load(plan(path, **settings))
+        self.loaded.append(model)
+        return model
+
+
+class Kit:
+    """What the tests call; a fixture, since test modules cannot import each other."""
+
+    GREEDY = GREEDY
+    plan = staticmethod(plan)
+    ask = staticmethod(ask)
+    complete = staticmethod(complete)
+    together = staticmethod(together)
+
+    @staticmethod
+    def ids(model: Any, text: str) -> list[int]:
+        """The tokens of *text*, without any affix."""
+        found: list[int] = model._vocabulary.tokenize(text, affixes=False, special=True)
+        return found
+
+
+@pytest.fixture(scope="session")
+def kit() -> type[Kit]:
+    pytest.importorskip("llama_cpp")
+    return Kit
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    pytest.importorskip("llama_cpp")
+    made = Engine([])
+    yield made
+    for model in made.loaded:
+        model.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama of random weights with a ChatML template."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
+    return gguf.write_llama(path, chat_template=gguf.CHATML, context=512)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny: Path) -> Iterator[LoadedModel]:
+    pytest.importorskip("llama_cpp")
+    from anyform_gguf_llamacpp import backend
+
+    model = backend.load(plan(tiny))
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session", params=["F16", "Q8_0"])
+def stories(request: pytest.FixtureRequest) -> Path:
+    """A model that tells stories; only where the shared sample models lie beside the clone."""
+    path = SHARED / f"stories260K-{request.param}.gguf"
+    if not path.exists():
+        pytest.skip("the sample models are not here")
+    return path
