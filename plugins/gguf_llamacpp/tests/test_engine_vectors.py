@@ -40,9 +40,7 @@ def ranker(tmp_path_factory: pytest.TempPathFactory, kit: Any) -> Iterator[Loade
 
 
 def vectors(answered: Any) -> dict[int, NDArray[np.float32]]:
-    return {
-        event.index: np.frombuffer(event.data, "<f4") for event in answered.events if isinstance(event, Vector)
-    }
+    return {event.index: np.frombuffer(event.data, "<f4") for event in answered.events if isinstance(event, Vector)}
 
 
 def test_each_input_gets_a_vector_of_length_one(bert: LoadedModel, kit: Any) -> None:

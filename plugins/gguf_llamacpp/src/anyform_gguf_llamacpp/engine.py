@@ -89,9 +89,7 @@ class Vocabulary:
 class Context:
     """A llama.cpp context: one batch buffer, the KV memory, the logits of the last decode."""
 
-    def __init__(
-        self, llama: Any, model: Any, context: Any, guard: Guard, *, batch: int, exact: bool = False
-    ) -> None:
+    def __init__(self, llama: Any, model: Any, context: Any, guard: Guard, *, batch: int, exact: bool = False) -> None:
         """*batch*: most rows of one decode. *exact*: see `exact`; then there are at least two slots."""
         self._llama = llama
         self._model = model

@@ -47,9 +47,7 @@ _MMAP, _MLOCK = 1, 2
 class Loader:
     """Loads one plan. What is half loaded when it fails is freed."""
 
-    def __init__(
-        self, llama: Any, projection: Callable[[], Any], log: EngineLog, plan: Plan, options: Options
-    ) -> None:
+    def __init__(self, llama: Any, projection: Callable[[], Any], log: EngineLog, plan: Plan, options: Options) -> None:
         self._llama = llama
         self._projection = projection
         self._log = log
