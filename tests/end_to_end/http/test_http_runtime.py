@@ -136,10 +136,13 @@ def test_validate_tells_what_is_broken(http: httpx.Client, folder: Path) -> None
 
 
 def test_a_request_may_name_its_context(http: httpx.Client) -> None:
-    body = {"model": "small", "messages": [{"role": "user", "content": "word " * 20}]}
+    assert http.post("/runtime/load/owner/bird:Q4?context=8").status_code == 200
+    body = {"model": "owner/bird:Q4", "messages": [{"role": "user", "content": "word " * 20}]}
     assert http.post("/v1/chat/completions", json=body).json()["error"]["code"] == "context_length_exceeded"
     answer = http.post("/v1/chat/completions", json={**body, "num_ctx": 64})
     assert answer.status_code == 200, answer.text
+    refused = http.post("/v1/chat/completions", json={**body, "model": "small", "num_ctx": 64})
+    assert (refused.status_code, "trained for 8" in refused.text) == (400, True)
 
 
 class Slow:

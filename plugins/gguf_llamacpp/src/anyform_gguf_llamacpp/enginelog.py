@@ -17,12 +17,13 @@ class EngineLog:
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=_LINES)
         self._level = 0
-        self._callbacks: list[Any] = []
+        self._callbacks: dict[str, Any] = {}
 
     def attach(self, setter: Any, callback_type: Any) -> None:
-        """Make *setter*, one of llama.cpp's `log_set` functions, report here."""
-        callback = callback_type(self._take)
-        self._callbacks.append(callback)  # ctypes frees a callback that nobody holds
+        """Make *setter*, one of llama.cpp's `log_set` functions, report here from now on."""
+        if setter.__name__ in self._callbacks:
+            return
+        callback = self._callbacks[setter.__name__] = callback_type(self._take)  # ctypes frees a callback that nobody holds
         setter(callback, None)
 
     def clear(self) -> None:

@@ -28,6 +28,8 @@ _PROMPT_S = 0.1
 _SMALLEST_CHUNK = 16
 _COPY_GAIN = 64
 """Prompt tokens that must be saved before another slot's memory is copied."""
+_COPY_BYTES_S = 1e9
+"""How fast a slot is copied, at the least; slow, since its pages may be touched for the first time."""
 
 
 class DecodeFailed(Fault):
@@ -233,15 +235,14 @@ class Loop(EngineThread[Ticket]):
 
     def _admit(self) -> None:
         """Give waiting answers, first come first served, the slots that are free."""
-        while self._waiting:
-            answer = self._waiting[0]
+        for answer in list(self._waiting):
             first = answer.ticket.answers[0]
             if answer is not first and first in self._active and first.reading:
-                return  # the others copy the prompt that the first is reading
+                continue  # it copies the prompt that the first of its request is reading
             found = choose(self._slots[: self._parallel], answer.tokens)
             if found is None:
                 return
-            self._waiting.popleft()
+            self._waiting.remove(answer)
             self._seat(answer, *found)
 
     def _seat(self, answer: Answer, slot: Slot, length: int) -> None:
@@ -269,7 +270,7 @@ class Loop(EngineThread[Ticket]):
         kept = whole(min(length, most), media)
         source, longer = self._source(slot, answer)
         longer = whole(min(longer, most), media)
-        if source is not None and longer >= kept + _COPY_GAIN:
+        if source is not None and self._copy_pays(longer - kept):
             self._context.cut(slot.id, 0)
             self._context.copy(source, slot.id)
             kept = longer
@@ -279,6 +280,10 @@ class Loop(EngineThread[Ticket]):
             return kept
         self._context.cut(slot.id, 0)
         return 0
+
+    def _copy_pays(self, gain: int) -> bool:
+        """Whether copying a whole slot takes less time than reading *gain* tokens of prompt."""
+        return gain >= _COPY_GAIN and self._context.slot_bytes / _COPY_BYTES_S < gain * (self._prompt_token_s or 0.001)
 
     def _covers(self, sequence: int, kept: int) -> bool:
         """Whether a sliding window has left all that the token at *kept* looks back on."""

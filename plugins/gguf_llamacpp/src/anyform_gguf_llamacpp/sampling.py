@@ -102,7 +102,7 @@ def recipe(sampling: Sampling, defaults: Mapping[str, Any], vocab_size: int, ban
         repeat_last_n=int(value("repeat_last_n")),
         presence_penalty=sampling.presence_penalty or 0.0,
         frequency_penalty=sampling.frequency_penalty or 0.0,
-        seed=secrets.randbits(64) if sampling.seed is None else sampling.seed,
+        seed=secrets.randbits(32) if sampling.seed is None else sampling.seed,
         seeded=sampling.seed is not None,
         bias_ids=np.fromiter(bias.keys(), np.intp, len(bias)),
         bias=np.fromiter(bias.values(), np.float32, len(bias)),
