@@ -23,7 +23,9 @@ class EngineLog:
         """Make *setter*, one of llama.cpp's `log_set` functions, report here from now on."""
         if setter.__name__ in self._callbacks:
             return
-        callback = self._callbacks[setter.__name__] = callback_type(self._take)  # ctypes frees a callback that nobody holds
+        callback = self._callbacks[setter.__name__] = callback_type(
+            self._take
+        )  # ctypes frees a callback that nobody holds
         setter(callback, None)
 
     def clear(self) -> None:
