@@ -89,8 +89,21 @@ class Vocabulary:
 class Context:
     """A llama.cpp context: one batch buffer, the KV memory, the logits of the last decode."""
 
-    def __init__(self, llama: Any, model: Any, context: Any, guard: Guard, *, batch: int, exact: bool = False) -> None:
-        """*batch*: most rows of one decode. *exact*: see `exact`; then there are at least two slots."""
+    def __init__(
+        self,
+        llama: Any,
+        model: Any,
+        context: Any,
+        guard: Guard,
+        *,
+        batch: int,
+        exact: bool = False,
+        token_bytes: int = 0,
+    ) -> None:
+        """*batch*: most rows of one decode. *exact*: see `exact`; then there are at least two slots.
+
+        *token_bytes*: what one token takes in the KV memory.
+        """
         self._llama = llama
         self._model = model
         self._context = context
@@ -101,6 +114,8 @@ class Context:
         self.slots = int(llama.llama_n_seq_max(context))
         self.room = int(llama.llama_n_ctx_seq(context))
         """Tokens that the memory of one sequence holds."""
+        self.slot_bytes = self.room * token_bytes
+        """What one sequence's memory takes, all of which is copied with it."""
         self.window = int(llama.llama_model_n_swa(model))
         """Width of a sliding attention window; 0: none."""
         self.batch = min(batch, int(llama.llama_n_batch(context)))

@@ -269,8 +269,23 @@ class Loader:
 
     def _wrap(self, batch: int, exact: bool = False) -> tuple[Vocabulary, Context]:
         vocabulary = Vocabulary(self._llama, self._model, self._guard)
-        context = Context(self._llama, self._model, self._context, self._guard, batch=batch, exact=exact)
+        context = Context(
+            self._llama,
+            self._model,
+            self._context,
+            self._guard,
+            batch=batch,
+            exact=exact,
+            token_bytes=self._token_bytes(),
+        )
         return vocabulary, context
+
+    def _token_bytes(self) -> int:
+        """Bytes of keys and values of one token, were they half precision."""
+        llama, model = self._llama, self._model
+        head = self._value(f"{self._value('general.architecture')}.attention.key_length")
+        length = int(head) if head else llama.llama_model_n_embd(model) // max(llama.llama_model_n_head(model), 1)
+        return int(llama.llama_model_n_layer(model)) * int(llama.llama_model_n_head_kv(model)) * length * 2 * 2
 
     def _exact(self) -> bool:
         """Whether results must not hang on what else runs; on an accelerator or with recurrent state they may."""
