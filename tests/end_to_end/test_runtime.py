@@ -276,3 +276,20 @@ def test_hanging_up_frees_the_slot_within_a_step(workers: Runtime) -> None:
     began = time.monotonic()
     list(model.generate(Complete(prompt="x"), Stop()))
     assert time.monotonic() - began < 5  # the rest of the abandoned answer would take 25 s
+
+
+def test_what_a_load_was_told_holds_when_its_worker_dies_until_it_is_unloaded(workers: Runtime) -> None:
+    model: Any = workers.open("echo", settings=Settings(context=64))
+    os.kill(model.pid, signal.SIGKILL)
+    list(workers.generate("echo", Complete(prompt="x")))
+    assert workers.loaded()[0].context == 64
+    workers.unload("echo")
+    list(workers.generate("echo", Complete(prompt="x")))
+    assert workers.loaded()[0].context == 4096
+
+
+def test_a_model_whose_file_has_gone_is_said_to_be_gone(runtime: Runtime, models: Path) -> None:
+    runtime.names()
+    (models / "echo" / "echo.json").unlink()
+    with pytest.raises(ModelNotFound, match="the files of echo are gone"):
+        runtime.open("echo", Complete(prompt="x"))

@@ -151,3 +151,15 @@ def gone(pid: int, limit_s: float = 15.0) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_what_no_request_could_mend_keeps_it_from_serving(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for wrong, words in (
+        ([str(tmp_path / "empty")], "no installed plugin recognises"),
+        ([str(echo("talk")), "--option", "colour=red"], "no option 'colour'"),
+    ):
+        done = cli("serve", *wrong, "--port", "0")
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -117,3 +117,9 @@ def test_a_users_alias_means_the_model_until_a_model_has_that_name(plugins: Plug
     assert library.find("two").name == "two"
     with pytest.raises(ModelNotFound):
         library.find("gone")
+
+
+def test_a_model_answers_to_its_files_own_name_too(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "m" / "story-Q4.echo", name="story", variant="Q4")
+    write(tmp_path / "m" / "story-Q8.echo", name="story", variant="Q8")
+    assert Library(plugins, folders=[tmp_path]).find("story-Q8").name == "m:Q8"

@@ -384,3 +384,9 @@ def test_nothing_is_lost_of_a_long_broken_call(junk: str) -> None:
     text = "<tool_call>" + junk
     said = parse(HERMES, text, tools=(PING,))
     assert [kind for kind, *_ in said] in (["text"], ["call"])
+
+
+@pytest.mark.parametrize("text", ["<tool", "<tool_call>", '<tool_call>\n{"name": "get_w'])
+def test_a_forced_call_that_the_limit_cut_is_no_text(text: str) -> None:
+    assert parse(HERMES, text, tool_choice="required") == []
+    assert parse(HERMES, text) == [("text", text)]

@@ -34,10 +34,11 @@ class Client:
 
     def __init__(self, url: str) -> None:
         """Raises Invalid for what is no http address."""
+        url = url.rstrip("/").removesuffix("/v1")  # as `serve` prints it, for OpenAI's clients
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Invalid(f"{url!r} is not a server's address.", "Give one such as http://127.0.0.1:11540.")
-        self.url = url.rstrip("/")
+        self.url = url
         self._parts = parts
 
     @classmethod

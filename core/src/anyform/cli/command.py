@@ -57,6 +57,9 @@ def dispatch(arguments: list[str]) -> int:
         return exit.code if isinstance(exit.code, int) else FAILED
 
 
+_ADVICE = "Check the disk, the permissions and where the output goes."
+
+
 def complain(text: str) -> None:
     """Say *text* on standard error, in one line, red on a terminal."""
     from anyform.cli.terminal import Terminal
@@ -77,8 +80,12 @@ def _execute(command: Command, args: Namespace) -> int:
         if debugging():
             raise
         complain(str(fault))
+    except OSError as error:
+        if debugging() or is_closed_pipe(error):
+            raise
+        complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}. {_ADVICE}")
     except Exception as bug:
-        if debugging() or (isinstance(bug, OSError) and is_closed_pipe(bug)):
+        if debugging():
             raise
         complain(f"{type(bug).__name__}: {bug}. This is a bug in anyform; ANYFORM_DEBUG=1 shows where.")
     return FAILED

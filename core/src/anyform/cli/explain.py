@@ -49,5 +49,5 @@ def _print(terminal: Terminal, decision: Decision) -> None:
     ]
     terminal.line()
     pairs(terminal, [(name, value) for name, value in facts if value])
-    for note in decision.notes:
+    for note in (*((decision.context_warning,) if decision.context_warning else ()), *decision.notes):
         terminal.line(terminal.paint(f"note: {note}", "yellow"))

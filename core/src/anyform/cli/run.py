@@ -51,6 +51,8 @@ def configure(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> int:
     """Chat, or answer once."""
     how, prompt = asking.generation(args), _prompt(args)
+    if prompt is not None and not prompt.strip() and not args.image:
+        raise Invalid("the prompt is empty.", "Give one on the command line, or pipe it in.")
     logging.basicConfig(format="anyform: %(message)s", level=logging.WARNING)
     with opened_for(args, "here" if args.here else "worker") as (runtime, name):
         task = _task(runtime, name, args.raw)

@@ -18,7 +18,7 @@ from anyform.cli.run import load
 from anyform.cli.table import Cell, table
 from anyform.cli.terminal import Terminal, errors, output
 from anyform.config import Config
-from anyform.contract.errors import Fault
+from anyform.contract.errors import Fault, Invalid
 
 if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
@@ -78,10 +78,23 @@ def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
     from anyform.http import server
 
     where = config.server.host, config.server.port
+    _check(runtime)
+    if config.server.host not in LOOPBACK:
+        open_to_all = f"listening on {config.server.host}: whoever reaches this machine can use it; no key is asked for"
+        errors().line(errors().paint(open_to_all, "yellow"))
     if preload:
         server.listen(*where).close()
         _preload(runtime)
     server.serve(runtime, *where, config.server, ready=lambda url: announce(output(), runtime, url), log=errors().line)
+
+
+def _check(runtime: Runtime) -> None:
+    """Raise what no request could mend: a path that is no model, settings that no backend takes."""
+    for name in runtime.names():
+        decision = runtime.explain(name)
+        refused = [verdict.refusal for verdict in decision.verdicts if verdict.gate == "settings"]
+        if refused and decision.plan is None:
+            raise Invalid(f"{name} cannot be served so: {refused[0]}")
 
 
 def _preload(runtime: Runtime) -> None:

@@ -108,6 +108,31 @@ async def start(model: LoadedModel, job: Job, threads: Threads, large: bool = Tr
     return frames
 
 
+async def begin(model: LoadedModel, job: Job, threads: Threads, large: bool = False) -> Source:
+    """`start`, and wait for the first batch. Raises the fault that ends the job before it."""
+    source = await start(model, job, threads, large)
+    try:
+        return Begun(source, await source.read())
+    except BaseException:
+        source.close()
+        raise
+
+
+class Begun:
+    """A source whose first batch was read already."""
+
+    def __init__(self, source: Source, first: Batch) -> None:
+        self._source = source
+        self._first: Batch | None = first
+
+    async def read(self) -> Batch:
+        first, self._first = self._first, None
+        return first if first is not None else await self._source.read()
+
+    def close(self) -> None:
+        self._source.close()
+
+
 async def _dial(model: Remote, job: Job, threads: Threads) -> socket.socket:
     dialled = asyncio.ensure_future(threads.quick(model.dial, job))
     try:

@@ -40,9 +40,14 @@ class Guard:
             elif name == b"origin":
                 origin = value.decode("latin-1")
         if host and not self._knows(host):
-            return RefusedRequest(f"Host '{host}' is not this server's.", "Add it to the allowed hosts.")
+            return RefusedRequest(
+                f"Host '{host}' is not this server's.", "Allow it with --allow-host, or allowed_hosts in anyform.toml."
+            )
         if origin and not self._trusts(origin, host):
-            return RefusedRequest(f"Origin '{origin}' is not allowed.", "Add its host to the allowed hosts.")
+            return RefusedRequest(
+                f"Origin '{origin}' is not allowed.",
+                "Allow its host with --allow-host, or allowed_hosts in anyform.toml.",
+            )
         return None
 
     def _knows(self, host: str) -> bool:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from anyform.contract.errors import Closed, ContextExceeded, Fault, ModelNotFound
+from anyform.contract.errors import Closed, ContextExceeded, Fault, ModelNotFound, WorkerDied
 from anyform.contract.events import Done
 from anyform.http import body, bridge, fault, reply
 from anyform.http.config import HttpConfig
@@ -84,10 +84,15 @@ class Service:
             model = await place.open(opening)
             if await place.turn(model.parallel):
                 model = await place.open(opening)  # it may have been unloaded meanwhile
-            if len(ask.jobs) == 1:
-                source = await bridge.start(model, ask.jobs[0], self.threads, large)
-            else:
+            source: bridge.Source
+            if len(ask.jobs) > 1:
                 source = bridge.Merged(model, ask.jobs, 1 + place.more(len(ask.jobs) - 1), self.threads)
+            else:
+                try:
+                    source = await bridge.begin(model, ask.jobs[0], self.threads, large)
+                except WorkerDied:  # found dead before it accepted anything: a new one may try
+                    model = await place.open(opening)
+                    source = await bridge.begin(model, ask.jobs[0], self.threads, large)
             try:
                 yield source
             finally:

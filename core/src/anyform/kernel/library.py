@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from anyform.contract.errors import Invalid, ModelNotFound
 from anyform.contract.facts import FormatMatch, fact
@@ -154,7 +154,9 @@ def _entries(files: FolderFiles, found: Sequence[detect.Found], name: str) -> It
             plugin=plugin,
             match=match,
             others=tuple(pairs[1:]),
-            aliases=() if files.target else _aliases(group, variant, several, match.order == min(orders)),
+            aliases=()
+            if files.target
+            else (*_aliases(group, variant, several, match.order == min(orders)), *_own_name(match)),
             size_bytes=sum(files.files.get(part, 0) for part in match.files),
         )
 
@@ -178,6 +180,11 @@ def _aliases(group: str, variant: str, several: bool, preferred: bool) -> tuple[
     if several:
         return (group,) if preferred else ()
     return (f"{group}:{variant}",) if variant else ()
+
+
+def _own_name(match: FormatMatch) -> tuple[str, ...]:
+    """The name of a model's only file without its ending: what the user sees in the folder."""
+    return (PurePosixPath(match.entry).stem,) if match.files[:1] == (match.entry,) and match.entry != "." else ()
 
 
 def _free(name: str, taken: Iterable[str]) -> str:

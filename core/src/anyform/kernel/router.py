@@ -186,10 +186,12 @@ def _gates(
             "task",
             f"does {', '.join(info.tasks)}; the model does {', '.join(metadata.tasks) or 'nothing that is known'}",
         )
-    return _machine_gates(findings, candidate, need)
+    return _machine_gates(metadata, findings, candidate, need)
 
 
-def _machine_gates(findings: Sequence[Finding], candidate: Candidate, need: Need) -> tuple[str, str]:
+def _machine_gates(
+    metadata: Metadata, findings: Sequence[Finding], candidate: Candidate, need: Need
+) -> tuple[str, str]:
     info = candidate.backend
     if candidate.broken:
         return "sound", f"its plugin is broken: {candidate.broken}"
@@ -203,7 +205,7 @@ def _machine_gates(findings: Sequence[Finding], candidate: Candidate, need: Need
         has = ", ".join(candidate.capabilities.devices if candidate.capabilities else info.devices)
         return "device", f"runs on {has}; {'no such device here' if need.device is None else f'not on {need.device}'}"
     if candidate.estimate and candidate.context and not candidate.context.fits:
-        return "memory", _too_big(candidate.estimate, candidate.context, candidate.settings, candidate.device)
+        return "memory", _too_big(candidate, candidate.estimate, candidate.context, candidate.device, metadata.context)
     for finding in findings:
         if finding.severity is Severity.CRITICAL:
             return "sound_model", f"{finding.code}: {finding.text}"
@@ -212,13 +214,17 @@ def _machine_gates(findings: Sequence[Finding], candidate: Candidate, need: Need
     return "", ""
 
 
-def _too_big(estimate: MemoryEstimate, context: Context, settings: Settings, device: Device) -> str:
+def _too_big(
+    candidate: Candidate, estimate: MemoryEstimate, context: Context, device: Device, trained: int | None
+) -> str:
+    settings = candidate.settings
     needs, free = size(estimate.at(settings)), size(device.free_bytes)
     said = (
         f"needs {needs} at context {context.tokens} for {settings.parallel or 1} at once; {device.id} has {free} free"
     )
     if context.largest is not None and context.largest > 0:
-        return f"{said}. Try --context {context.largest} or fewer at once (--parallel 1)"
+        most = min(context.largest, trained or context.largest)
+        return f"{said}. Try --context {most} or fewer at once (--parallel 1)"
     return f"{said}. Try a smaller quantization"
 
 

@@ -10,7 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from anyform.contract.errors import Closed, Fault, Invalid, LoadFailed, OutOfMemory, Unsupported
+from anyform.contract.errors import (
+    Closed,
+    Fault,
+    Invalid,
+    LoadFailed,
+    ModelNotFound,
+    OutOfMemory,
+    Unsupported,
+    WorkerDied,
+)
 from anyform.contract.events import Event
 from anyform.contract.facts import (
     BackendInfo,
@@ -123,6 +132,8 @@ class Runtime:
         self._loader, self._pool = loader, pool
         self._settings, self._defaults = dict(settings or {}), defaults or Settings()
         self._prefer, self._forbid = tuple(prefer), tuple(forbid)
+        self._asked: dict[str, Settings] = {}
+        """What a load was told beyond the configuration, by name: it holds until an unload, also when a worker dies."""
         self._facts: dict[tuple[str, ...], tuple[object, Any]] = {}
         self._hardware: tuple[float, Hardware] | None = None
         self._lock = threading.Lock()
@@ -206,12 +217,28 @@ class Runtime:
         task = job.task if job is not None else None
         if task is not None:
             self._require_task(entry, task)
-        wanted = self._wanted(entry, job, settings)
-        return self._pool.lease(entry.name, lambda held: _serves(held, wanted), lambda: self._load(entry, task, wanted))
+        asked = _over(self._asked.get(entry.name, Settings()), settings)
+        wanted = self._wanted(entry, job, asked)
+        leased = self._pool.lease(
+            entry.name, lambda held: _serves(held, wanted), lambda: self._load(entry, task, wanted)
+        )
+        self._asked[entry.name] = asked
+        return leased
 
     def generate(self, model: str, job: Job, stop: Stop | None = None) -> Iterator[Event]:
-        """Open the model and do the job; events as `LoadedModel.generate` yields them."""
-        yield from self.open(model, job).generate(job, stop or Stop())
+        """Open the model and do the job; events as `LoadedModel.generate` yields them.
+
+        A worker that is found dead before the first event is replaced, once; after it nothing is tried again.
+        """
+        stop = stop or Stop()
+        running = self.open(model, job).generate(job, stop)
+        try:
+            first = next(running)
+        except WorkerDied:
+            running = self.open(model, job).generate(job, stop)
+        else:
+            yield first
+        yield from running
 
     def loaded(self) -> list[Loaded]:
         """What is loaded now, by name."""
@@ -219,7 +246,9 @@ class Runtime:
 
     def unload(self, model: str) -> bool:
         """Unload after its running requests have ended; False if it was not loaded."""
-        return self._pool.unload(self.find(model).name)
+        name = self.find(model).name
+        self._asked.pop(name, None)
+        return self._pool.unload(name)
 
     def close(self) -> None:
         """Unload everything. Idempotent."""
@@ -232,6 +261,10 @@ class Runtime:
         return [choice.engine_state(plugin, info) for plugin, info in choice.backends()]
 
     def _require_task(self, entry: Entry, task: str) -> None:
+        if not (Path(entry.path) / entry.match.entry).exists():
+            raise ModelNotFound(
+                f"the files of {entry.name} are gone: {entry.match.entry} is not in {entry.path}.", "Put them back."
+            )
         metadata = self.metadata(entry)
         if metadata.tasks and task not in metadata.tasks and not entry.others:
             raise Unsupported(

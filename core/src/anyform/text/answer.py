@@ -29,7 +29,8 @@ class AnswerParser:
     *prompt*: the rendered prompt (its end will do), which may have opened the reasoning already.
     *tools*, *tool_choice*: of the Chat job; with "none" or no tools, calls are plain text. A call that turns out
     to be none (unknown tool, invalid JSON) is given as text, unless its arguments were being streamed already:
-    then the rest is arguments. Whitespace around reasoning and calls is dropped. With *parallel_calls* False, `done`
+    then the rest is arguments. A forced call that is cut before its arguments is dropped.
+    Whitespace around reasoning and calls is dropped. With *parallel_calls* False, `done`
     is set after the first call and what follows is ignored.
     """
 
@@ -91,7 +92,16 @@ class AnswerParser:
         self._ending = True
         while not self.done and self._state():
             pass
-        return self._take()
+        events = self._take()
+        return [event for event in events if not self._is_cut_call(event)] if self._forced else events
+
+    def _is_cut_call(self, event: Event) -> bool:
+        """Whether text at the end of a forced answer is the beginning of a call, which a token limit cut."""
+        if not isinstance(event, Text):
+            return False
+        text = event.text.strip()
+        openers = [*self._openers, *(["{"] if self._bare else [])]
+        return any(text.startswith(opener) or opener.startswith(text) for opener in openers)
 
     def finish_reason(self, reason: str = "stop") -> str:
         """*reason*, or "tool_calls" where an answer that ended by itself made calls."""

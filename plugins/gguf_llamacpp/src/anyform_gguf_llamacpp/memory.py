@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anyform.contract.facts import MemoryEstimate, Metadata, Settings
+from anyform_gguf_llamacpp import options as load_options
 
 CACHE_BYTES: Mapping[str, float] = {
     "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
@@ -34,8 +35,10 @@ def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
                    llama graphs with flash attention)
     engine         64 MiB
 
+    Raises Invalid for an option that the backend does not know, so that it is refused before anything is loaded.
     Sliding windows and hybrid layers need less than this; it is an upper bound for them, with less confidence.
     """
+    load_options.read(settings.options)
     facts = metadata.extra
     per_token = _cache_bytes_per_token(metadata, settings.options)
     overhead = ENGINE_BYTES + _compute_bytes(metadata, settings.options)
