@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from anyform.contract.errors import Invalid
 from anyform.contract.facts import Metadata, Settings
 from anyform.kernel.files import FolderFiles
 from anyform.testing.gguf import (
@@ -210,11 +211,17 @@ def test_kv_cache_is_counted_exactly(tmp_path: Path) -> None:
     assert more == 4000 * estimate.bytes_per_token
 
 
-@pytest.mark.parametrize(("kind", "each"), [("f32", 4.0), ("q8_0", 34 / 32), ("q4_0", 18 / 32), ("unheard of", 2.0)])
+@pytest.mark.parametrize(("kind", "each"), [("f32", 4.0), ("q8_0", 34 / 32), ("q4_0", 18 / 32)])
 def test_cache_types_count(tmp_path: Path, kind: str, each: float) -> None:
     metadata = read(write_llama(tmp_path / "tiny.gguf"))
     options = {"cache_type_k": kind, "cache_type_v": kind}
     assert memory.estimate(metadata, Settings(options=options)).bytes_per_token == 2 * 2 * 32 * each
+
+
+def test_a_cache_type_that_is_unknown_is_refused(tmp_path: Path) -> None:
+    metadata = read(write_llama(tmp_path / "tiny.gguf"))
+    with pytest.raises(Invalid, match="unheard of"):
+        memory.estimate(metadata, Settings(options={"cache_type_k": "unheard of"}))
 
 
 def test_heads_may_differ_by_layer(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -88,6 +89,11 @@ class Library:
         for alias, name in self.aliases.items():
             if name in names:
                 names.setdefault(alias, names[name])
+        stems = Counter(PurePosixPath(entry.match.entry).stem for entry in found)
+        for entry in found:
+            stem = PurePosixPath(entry.match.entry).stem  # what the user sees in the folder
+            if stems[stem] == 1:
+                names.setdefault(stem, entry)
         self._names, self._entries = names, tuple(sorted(found, key=lambda entry: entry.name))
 
     def find(self, name: str) -> Entry:
@@ -154,9 +160,7 @@ def _entries(files: FolderFiles, found: Sequence[detect.Found], name: str) -> It
             plugin=plugin,
             match=match,
             others=tuple(pairs[1:]),
-            aliases=()
-            if files.target
-            else (*_aliases(group, variant, several, match.order == min(orders)), *_own_name(match)),
+            aliases=() if files.target else _aliases(group, variant, several, match.order == min(orders)),
             size_bytes=sum(files.files.get(part, 0) for part in match.files),
         )
 
@@ -180,11 +184,6 @@ def _aliases(group: str, variant: str, several: bool, preferred: bool) -> tuple[
     if several:
         return (group,) if preferred else ()
     return (f"{group}:{variant}",) if variant else ()
-
-
-def _own_name(match: FormatMatch) -> tuple[str, ...]:
-    """The name of a model's only file without its ending: what the user sees in the folder."""
-    return (PurePosixPath(match.entry).stem,) if match.files[:1] == (match.entry,) and match.entry != "." else ()
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
