@@ -97,7 +97,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 made,
-                loop="asyncio",
+                loop="asyncio",  # under uvloop, requests to a worker were seen to hang
                 http="httptools",
                 log_config=None,
                 access_log=False,
