@@ -226,14 +226,15 @@ def _ratio(peer: str, clients: int, rounds: list[dict[str, Score]]) -> dict[str,
 
 def _show(level: dict[str, Any]) -> None:
     print(f"\n{level['clients']} client{'s' if level['clients'] > 1 else ''}")
-    print(f"{'':28}{'tokens/s':>9}{'first token ms':>20}{'between tokens ms':>20}{'whole':>8}")
+    print(f"{'':28}{'tokens/s':>9}{'first token ms':>20}{'between texts ms':>20}{'whole':>8}{'tokens a text':>15}")
     print(f"{'':37}{'median':>12}{'p95':>8}{'median':>12}{'p95':>8}")
     for name, score in level["servers"].items():
         times = "".join(
             f"{score[median]:12.1f}{score[p95]:8.1f}"
             for median, p95 in (("first_ms", "first_p95_ms"), ("between_ms", "between_p95_ms"))
         )
-        print(f"  {name:26}{score['tokens_per_s']:9.1f}{times}{score['whole']:8.0%}")
+        each = 1 / score["texts_per_token"]
+        print(f"  {name:26}{score['tokens_per_s']:9.1f}{times}{score['whole']:8.0%}{each:15.1f}")
     for name, score in level["servers"].items():
         if score["whole"] < 1:
             cut, every = 1 - score["whole"], score["all_tokens_per_s"]

@@ -9,7 +9,7 @@ import pytest
 
 from anyform.contract.errors import Fault
 from anyform.contract.events import Text
-from anyform.contract.jobs import Complete, Generation
+from anyform.contract.jobs import Complete, Generation, Sampling
 from anyform.contract.model import Stop
 from anyform_gguf_llamacpp.engine import Context
 from anyform_gguf_llamacpp.loop import DecodeFailed
@@ -61,7 +61,7 @@ def test_a_loop_that_breaks_tells_everyone(tiny: Path, engine: Any, kit: Any) ->
 
 
 def test_running_answers_go_on_while_a_long_prompt_is_read(tiny: Path, engine: Any, kit: Any) -> None:
-    model = engine.load(tiny, exact=False, context=4096, parallel=2, ubatch=32, batch=64)
+    model = engine.load(tiny, text_interval=0, exact=False, context=4096, parallel=2, ubatch=32, batch=64)
     loop = model._loop
     steps: list[tuple[int, int]] = []
     decode = loop._context.decode
@@ -82,9 +82,9 @@ def test_running_answers_go_on_while_a_long_prompt_is_read(tiny: Path, engine: A
     assert texts > len(reading)
 
 
-def test_holes_between_slots_do_not_change_texts(tiny: Path, engine: Any, kit: Any) -> None:
-    model = engine.load(tiny, parallel=8, exact=False)
-    prompts = [f"{n} little girl" for n in range(8)]
+def test_holes_between_slots_do_not_change_texts(sample: Path, engine: Any, kit: Any) -> None:
+    model = engine.load(sample, parallel=8, exact=False)
+    prompts = [kit.question(f"What is {n} + 2?") for n in range(3, 11)]
     lengths = [150, 5, 150, 5, 5, 5, 150, 5]
     calls = [
         lambda p=p, n=n: kit.complete(model, p, max_tokens=n, ignore_eos=True)
@@ -95,5 +95,60 @@ def test_holes_between_slots_do_not_change_texts(tiny: Path, engine: Any, kit: A
     for one, other in zip(together, again, strict=True):
         assert one.done.usage.completion_tokens == other.done.usage.completion_tokens
     assert all(answered.done.usage.cached_tokens > 0 for answered in again)
-    for one, other in zip(together, again, strict=True):
-        assert one.text[:20] == other.text[:20]
+    for number, (one, other) in enumerate(zip(together, again, strict=True), 3):
+        assert one.text.startswith(f"{number} + 2"[:3])
+        assert one.text[:6] == other.text[:6]
+
+
+def test_a_prompt_of_one_token_is_read_beside_running_answers(sample: Path, engine: Any, kit: Any) -> None:
+    model = engine.load(sample, parallel=3, exact=True)
+    prompts = ["a", kit.question("How do I serve a folder of models?"), "b"]
+    assert [len(kit.ids(model, prompt)) for prompt in prompts if len(prompt) == 1] == [1, 1]
+    calls = [lambda p=p: kit.complete(model, p, max_tokens=30).text for p in prompts]
+    alone = [call() for call in calls]  # type: ignore[no-untyped-call]
+    assert "anyform serve --models DIR" in alone[1]
+    for _ in range(6):
+        assert kit.together(calls) == alone
+
+
+def only_a(kit: Any, model: Any) -> Sampling:
+    """Answers of whole characters: a random model's own are often halves."""
+    return Sampling(temperature=0, logit_bias={kit.ids(model, "a")[-1]: 100.0})
+
+
+def test_tokens_that_come_soon_travel_together(tiny: Path, engine: Any, kit: Any) -> None:
+    def said(interval: float) -> tuple[str, list[Text]]:
+        model = engine.load(tiny, text_interval=interval)
+        sampling = only_a(kit, model)
+        answered = kit.complete(model, "once", max_tokens=60, ignore_eos=True, logprobs=True, sampling=sampling)
+        return answered.text, [event for event in answered.events if isinstance(event, Text)]
+
+    text, waited = said(3600)
+    expected, _ = said(0)
+    assert text == expected
+    assert len(waited[0].logprobs) == 1  # the first never waits
+    assert len(waited) == 2
+    assert sum(len(event.logprobs) for event in waited) == 60
+
+
+def test_held_tokens_are_not_lost_when_an_answer_is_cancelled(tiny: Path, engine: Any, kit: Any) -> None:
+    model = engine.load(tiny, text_interval=3600, context=512)
+    stop = Stop()
+    decode, steps = model._loop._context.decode, iter(range(1000))
+
+    def slow(count: int) -> int:
+        if next(steps) == 10:
+            stop.wait(10)
+        return decode(count)
+
+    model._loop._context.decode = slow
+    generation = Generation(max_tokens=400, ignore_eos=True, sampling=only_a(kit, model))
+    running = model.generate(Complete(prompt="once upon", generation=generation), stop)
+    events = []
+    for event in running:
+        events.append(event)
+        if isinstance(event, Text):
+            stop.set()
+    done = events[-1]
+    assert done.finishes[0].reason == "cancelled"
+    assert "".join(event.text for event in events if isinstance(event, Text)) == " a" * done.usage.completion_tokens

@@ -26,6 +26,7 @@ class Layout:
         self._context = context
         self._slots = slots
         self._speaking_rows: NDArray[np.intp] | slice = slice(0)
+        self._running: dict[int, Answer] = {}
         self.rows = 0
         self.prompt_rows = 0
         self.outputs = 0
@@ -40,8 +41,9 @@ class Layout:
         """Prompts to be scored: answer, first output row, number of rows."""
 
     def write(self, active: Sequence[Answer], counts: Mapping[int, int]) -> None:
-        """Lay out `counts[slot]` tokens of each of *active*, which are in the order of their slots."""
+        """Lay out `counts[slot]` tokens of each of *active* that has a count; they are in the order of their slots."""
         self._reset()
+        self._running = {answer.slot: answer for answer in active}
         chosen = [answer for answer in active if counts.get(answer.slot)]
         self.fillers = self._choose_fillers([answer.slot for answer in chosen], counts)
         idle = list(self.fillers)
@@ -71,10 +73,16 @@ class Layout:
         """Idle slots, ascending, that get a row: in small holes, and beside a row that would be computed alone."""
         context = self._context
         if context.exact and sum(counts.values()) == 1:
-            return [taken[0] + 1 if taken[0] + 1 < context.slots else taken[0] - 1]
+            return self._beside(taken[0])
         fillers = gaps(taken, context.slots if context.exact else _WIDEST_HOLE)
         room = context.batch - sum(counts.values())
         return [id for id in fillers if not self._slots[id].busy] if len(fillers) <= room else []
+
+    def _beside(self, taken: int) -> list[int]:
+        """The slot next to *taken*; one with a running answer only where the row can be taken out again."""
+        near = [id for id in (taken + 1, taken - 1) if 0 <= id < self._context.slots]
+        idle = [id for id in near if not self._slots[id].busy]
+        return (idle or ([] if self._context.sealed else near))[:1]
 
     def _reset(self) -> None:
         self.rows = self.prompt_rows = self.outputs = 0
@@ -84,12 +92,12 @@ class Layout:
         self.scored = []
 
     def _write_filler(self, slot: Slot) -> None:
-        if self._context.sealed or len(slot.tokens) >= self._context.room:
+        if not slot.busy and (self._context.sealed or len(slot.tokens) >= self._context.room):
             slot.tokens, slot.media = [], ()
             self._context.cut(slot.id, 0)
         row = self.rows
         self._context.token[row] = 0
-        self._context.position[row] = position(len(slot.tokens), slot.media)
+        self._context.position[row] = self._end(slot)
         self._context.sequence[row] = slot.id
         self._context.output[row] = 0
         self.rows += 1
@@ -97,8 +105,14 @@ class Layout:
     def undo_fillers(self) -> None:
         """Take out of memory what was decoded only to fill the batch."""
         for id in self.fillers:
-            slot = self._slots[id]
-            self._context.cut(id, position(len(slot.tokens), slot.media))
+            self._context.cut(id, self._end(self._slots[id]))
+
+    def _end(self, slot: Slot) -> int:
+        """The position after what lies in the slot's memory."""
+        running = self._running.get(slot.id)
+        if running is not None:
+            return position(running.decoded, running.ticket.media)
+        return position(len(slot.tokens), slot.media)
 
     def _write_chunk(self, answer: Answer, count: int) -> None:
         context, ticket = self._context, answer.ticket

@@ -204,7 +204,7 @@ class Loader:
         projector = self._open_projector(params, context.ubatch)
         chat = ChatForm(vocabulary, self._template(None), self._template(b"tool_use"))
         defaults = self._sampling_defaults()
-        loop = Loop(context, parallel, projector)
+        loop = Loop(context, parallel, projector, self._options.text_interval)
         self._context = self._model = None  # the loop frees them from here on
         return TextModel(
             loop,

@@ -62,6 +62,8 @@ class Options:
     """Keep the KV cache on the accelerator."""
     pooling: str = ""
     """For embedding models whose file does not say: mean, cls, last or rank."""
+    text_interval: float = 0.02
+    """Seconds that a token may be held back so that it travels with the next ones; 0: each leaves at once."""
 
 
 def read(given: Mapping[str, Any]) -> Options:
@@ -165,4 +167,5 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "mmproj": _mmproj,
     "offload_kqv": _truth,
     "pooling": _one_of(POOLINGS),
+    "text_interval": _number,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -102,7 +103,12 @@ class Ticket:
     score_prompt: bool = False
     ends: frozenset[int] = frozenset()
     """Tokens that end an answer."""
-    messages: SimpleQueue[Message] = field(default_factory=SimpleQueue)
+    messages: SimpleQueue[list[Message]] = field(default_factory=SimpleQueue)
+    """What its reader gets, in order; the messages of one list came together."""
+    held: list[Message] = field(default_factory=list)
+    """Tokens that the reader is not yet woken for."""
+    told_s: float = 0.0
+    """When the reader was woken last (time.perf_counter)."""
     answers: list[Answer] = field(default_factory=list)
     cached: int = 0
     started_s: float = 0.0
@@ -122,3 +128,9 @@ class Ticket:
             self.answers.append(Answer(self, index, list(self.prompt), self.limit, constraint))
         self.wants_gap = self.recipe.seeded or self.top_logprobs >= 0
         self.plain = self.recipe.plain and not self.constraints and not self.wants_gap
+
+    def tell(self, *messages: Message) -> None:
+        """Wake the reader with what was held back, and *messages* behind it."""
+        batch, self.held = [*self.held, *messages], []
+        self.told_s = time.perf_counter()
+        self.messages.put(batch)
