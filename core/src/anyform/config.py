@@ -15,21 +15,36 @@ from pathlib import Path
 
 from anyform.contract.facts import Settings, fact
 from anyform.http.config import HttpConfig
+from anyform.sources.stores import NAMES, Stores
 
 FILE = "anyform.toml"
 PREFIX = "ANYFORM_"
 NOT_SETTINGS = frozenset({"ANYFORM_CONFIG", "ANYFORM_DEBUG"})
 """Variables that say where to read, or how to report a bug; never part of a `Config`."""
 
+QUANTIZATIONS = (
+    "Q4_K_M", "Q4_K", "Q5_K_M", "Q5_K", "Q8_0", "Q6_K", "Q4_K_S", "Q5_K_S", "Q3_K_M", "Q2_K", "F16",
+)  # fmt: skip
+
 
 @fact
 class Models:
-    """What is served: files and folders by their own names, and folders that are searched."""
+    """Which models are known, and under which names."""
 
     paths: tuple[Path, ...] = ()
+    """Files and folders that are models, by their own names."""
     folders: tuple[Path, ...] = ()
+    """Folders that are searched."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Another name -> the model's name."""
+    home: Path | None = None
+    """anyform's own folder, where pulled models come; None: `models` in the platform's data folder."""
+    sources: tuple[str, ...] = NAMES
+    """Which stores are asked for models."""
+    quantizations: tuple[str, ...] = QUANTIZATIONS
+    """Which variant of a model is taken when none is named: the first of these that there is."""
+    pull: bool = False
+    """Whether a server fetches a repository that a request names and that is not here; `run` always does."""
 
 
 @fact
@@ -46,6 +61,8 @@ class Config:
     forbid: tuple[str, ...] = ()
     state: Path | None = None
     """Where learnt things and probe results are kept; None: the platform's cache folder."""
+    offline: bool = False
+    """Ask no hub for anything."""
     url: str = ""
     """The server that `ps`, `load` and `unload` talk to; empty: the one that `server` describes."""
     file: Path | None = None
@@ -54,6 +71,17 @@ class Config:
     @property
     def state_folder(self) -> Path:
         return self.state or cache_folder()
+
+    @property
+    def stores(self) -> Stores:
+        """Where the stores of this machine lie, by the settings, else by each store's own variables and customs."""
+        return Stores(
+            home=self.models.home or data_folder() / "models",
+            hub_cache=_hub_cache(),
+            user=Path.home(),
+            ollama=_ollama(),
+            names=self.models.sources,
+        )
 
     @property
     def server_url(self) -> str:
@@ -103,6 +131,15 @@ def cache_folder() -> Path:
     return _folder("XDG_CACHE_HOME", ".cache") / "anyform"
 
 
+def data_folder() -> Path:
+    """Where the platform keeps what a program must not lose."""
+    if sys.platform == "win32":
+        return _folder("LOCALAPPDATA", "AppData/Local") / "anyform"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "anyform"
+    return _folder("XDG_DATA_HOME", ".local/share") / "anyform"
+
+
 def config_folder() -> Path:
     """Where the platform keeps a program's settings."""
     if sys.platform == "win32":
@@ -115,6 +152,23 @@ def config_folder() -> Path:
 def _folder(variable: str, under_home: str) -> Path:
     named = os.environ.get(variable, "")
     return Path(named) if os.path.isabs(named) else Path.home() / under_home
+
+
+def _hub_cache() -> Path:
+    """https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables"""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    home = os.environ.get("HF_HOME")
+    return (Path(home).expanduser() if home else _folder("XDG_CACHE_HOME", ".cache") / "huggingface") / "hub"
+
+
+def _ollama() -> tuple[Path, ...]:
+    """Where Ollama was told to keep its models, else where it keeps them for this user and as a Linux service."""
+    named = os.environ.get("OLLAMA_MODELS")
+    if named:
+        return (Path(named).expanduser(),)
+    return Path.home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")
 
 
 def _variables() -> list[str]:

@@ -30,6 +30,7 @@ class Document(BaseSettings):
     prefer: tuple[str, ...] = ()
     forbid: tuple[str, ...] = ()
     state: Path | None = None
+    offline: bool = False
     url: str = ""
 
     @classmethod
@@ -98,6 +99,7 @@ def _placed(config: Config, file: Path | None) -> Config:
         config.models,
         paths=tuple(map(place, config.models.paths)),
         folders=tuple(map(place, config.models.folders)),
+        home=place(config.models.home) if config.models.home else None,
     )
     return replace(config, models=models, state=place(config.state) if config.state else None)
 

@@ -1,4 +1,4 @@
-"""Tiny models that the engine's tests write and load, and how they are asked."""
+"""Models that the engine's tests write or derive and load, and how they are asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from anyform.contract.jobs import Complete, Generation, Job, Sampling
 from anyform.contract.model import LoadedModel, Stop
 from anyform.testing import gguf
 
-SHARED = Path(__file__).parents[4] / "shared" / "models" / "stories260K-gguf"
 GREEDY = Sampling(temperature=0.0)
 
 
@@ -82,6 +81,11 @@ def complete(model: LoadedModel, prompt: str | tuple[int, ...], **generation: An
     return ask(model, Complete(prompt=prompt, generation=Generation(**generation)))
 
 
+def question(text: str) -> str:
+    """*text* as ChatML's templates put it, ready to be answered."""
+    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+
+
 def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """The results of *calls*, all made at once, each in a thread of its own."""
     results: list[Any] = [None] * len(calls)
@@ -120,6 +124,7 @@ class Kit:
     GREEDY = GREEDY
     plan = staticmethod(plan)
     ask = staticmethod(ask)
+    question = staticmethod(question)
     complete = staticmethod(complete)
     together = staticmethod(together)
 
@@ -163,9 +168,16 @@ def tiny_model(tiny: Path) -> Iterator[LoadedModel]:
 
 
 @pytest.fixture(scope="session", params=["F16", "Q8_0"])
-def stories(request: pytest.FixtureRequest) -> Path:
-    """A model that tells stories; only where the shared sample models lie beside the clone."""
-    path = SHARED / f"stories260K-{request.param}.gguf"
-    if not path.exists():
-        pytest.skip("the sample models are not here")
-    return path
+def decoder(request: pytest.FixtureRequest, sample: Path, sample_half: Path) -> Path:
+    """The sample model, in both forms."""
+    return sample_half if request.param == "F16" else sample
+
+
+@pytest.fixture(scope="session")
+def sample_model(sample: Path) -> Iterator[LoadedModel]:
+    """The sample model, loaded."""
+    from anyform_gguf_llamacpp import backend
+
+    model = backend.load(plan(sample, context=2048))
+    yield model
+    model.close()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anyform.contract.events import Reasoning
-from anyform.contract.jobs import Chat, Complete, Generation, Message, Sampling, Text
+from anyform.contract.jobs import Chat, Complete, Generation, Message, Sampling, Text, Tool
 from anyform.contract.model import LoadedModel
 from anyform.testing import gguf
 from anyform.text.answer import AnswerParser
@@ -101,6 +101,51 @@ def test_a_constraint_waits_until_the_model_has_thought(thinker: LoadedModel) ->
     for letter in b"yes":
         waiting.accept(letter - 33 + 260)
     assert waiting.finished
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}},
+    "required": ["ok"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("said", ['{"ok":true}', '<tool_call>\n{"name": "ping", "arguments": {}}\n</tool_call>'])
+def test_under_tool_choice_auto_a_schema_binds_the_answer_and_leaves_calls_free(
+    thinker: LoadedModel, said: str
+) -> None:
+    words = vocabulary(thinker)
+    job = Chat(messages=(), tools=(Tool(name="ping"),), generation=Generation(schema=SCHEMA))
+    constraint = Constraints(words).for_tools(job, dialect_of("<tool_call>"))
+    assert constraint is not None
+    by_piece = {words.piece(token, True): token for token in reversed(range(words.size))}
+    for letter in said:
+        constraint.accept(by_piece[letter.encode()])
+    assert constraint.may_end
+
+
+def test_without_a_schema_or_under_none_nothing_binds(thinker: LoadedModel) -> None:
+    constraints = Constraints(vocabulary(thinker))
+    for choice, schema in (("auto", None), ("none", SCHEMA)):
+        job = Chat(messages=(), tools=(Tool(name="ping"),), tool_choice=choice, generation=Generation(schema=schema))
+        assert constraints.for_tools(job, dialect_of("<tool_call>")) is None
+
+
+def test_a_call_in_its_own_channel_is_not_bound_by_the_answers_schema(thinker: LoadedModel) -> None:
+    words, dialect = vocabulary(thinker), dialect_of("<|channel|> <|message|>")
+    tools = (Tool(name="ping"),)
+    made = Constraints(words).for_tools(Chat(messages=(), tools=tools, generation=Generation(schema=SCHEMA)), dialect)
+    assert made is not None
+    parser = AnswerParser(dialect, tools=tools)
+    waiting = AfterReasoning(made, parser, words)
+    parser.feed("<|channel|>commentary to=functions.ping <|constrain|>json<|message|>{")
+    logits = np.zeros(words.size, np.float32)
+    waiting.mask(logits)
+    assert logits.min() == 0.0
+    parser.feed("}<|call|><|start|>assistant<|channel|>final<|message|>")
+    waiting.mask(logits)
+    assert logits.min() == -np.inf
 
 
 def test_thoughts_are_told_apart_and_counted(thinker: LoadedModel, kit: Any) -> None:

@@ -18,9 +18,19 @@ from anyform.contract.jobs import Chat, Complete, Embed, Generation, Message, Pi
 from anyform.contract.jobs import Text as Said
 from anyform.contract.model import LoadedModel, Stop
 
-STORY = ", there was a little girl named Lily. She loved to play outside in the park."
-THINGS = "Tom Lily dog cat tree car ball sun moon fish bird girl boy man king box toy cake hat bear frog star boat pig"
-PROMPTS = [f"Once upon a time there was a {word}" for word in THINGS.split()] + [f"The {w}" for w in THINGS.split()[:8]]
+COMMAND = "anyform serve --models DIR"
+FOLDER = "How do I serve a folder of models?"
+"""A question whose answer names COMMAND."""
+QUESTIONS = [f"What is {n} + {m}?" for n in range(3, 27, 2) for m in (2, 5)] + [
+    *("How do I list models?", "What is `anyform ps`?", "Which port does the server use?", "Who are you?"),
+    *("Which day comes after Monday?", "How many days has May?", "3 km in m", "My name is Tara."),
+]
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "maximum": 150}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
 
 
 def chat(text: str, **fields: Any) -> Chat:
@@ -32,28 +42,47 @@ def unending(prompt: str) -> Complete:
     return Complete(prompt=prompt, generation=Generation(ignore_eos=True))
 
 
-def test_the_story_is_told(stories: Path, engine: Any, kit: Any) -> None:
-    model = engine.load(stories)
-    answered = kit.complete(model, "Once upon a time", max_tokens=28)
-    assert answered.text.startswith(STORY)
-    assert answered.prompt_tokens == answered.done.usage.prompt_tokens == 5
-    assert answered.done.usage.completion_tokens == 28
-    assert answered.done.finishes[0].reason == "length"
+def test_questions_are_answered_and_the_answers_end(decoder: Path, engine: Any, kit: Any) -> None:
+    model = engine.load(decoder)
+    for asked, words in (
+        (FOLDER, COMMAND),
+        ("How do I list models?", "anyform list"),
+        ("What is 2 + 3?", "2 + 3 = 5"),
+        ("Which day comes after Monday?", "Tuesday"),
+    ):
+        answered = kit.ask(model, chat(asked, generation=Generation(max_tokens=60, sampling=kit.GREEDY)))
+        assert words in answered.text
+        assert "<|" not in answered.text
+        assert answered.prompt_tokens == answered.done.usage.prompt_tokens == len(kit.ids(model, kit.question(asked)))
+        assert answered.done.usage.completion_tokens <= 60
+        assert answered.done.finishes[0].reason == "stop"
 
 
-def test_each_gets_the_text_it_gets_alone(stories: Path, engine: Any, kit: Any) -> None:
+def test_what_was_told_is_remembered_and_not_read_again(sample_model: LoadedModel, kit: Any) -> None:
+    told = Message(role="user", parts=(Said(text="My name is Tara."),))
+    first = kit.ask(sample_model, Chat(messages=(told,), generation=Generation(max_tokens=40, sampling=kit.GREEDY)))
+    assert "Tara" in first.text
+    answered = Message(role="assistant", parts=(Said(text=first.text),))
+    asked = Message(role="user", parts=(Said(text="What is my name?"),))
+    job = Chat(messages=(told, answered, asked), generation=Generation(max_tokens=40, sampling=kit.GREEDY))
+    second = kit.ask(sample_model, job)
+    assert "Tara" in second.text
+    assert second.done.usage.cached_tokens >= first.done.usage.prompt_tokens + first.done.usage.completion_tokens - 1
+
+
+def test_each_gets_the_text_it_gets_alone(decoder: Path, engine: Any, kit: Any) -> None:
     def tell(model: LoadedModel, place: int) -> str:
         """Half of them greedy, half with a seed."""
         sampling = Sampling(temperature=place % 2, seed=place)
-        return str(kit.complete(model, PROMPTS[place], max_tokens=80, sampling=sampling).text)
+        return str(kit.complete(model, kit.question(QUESTIONS[place]), max_tokens=60, sampling=sampling).text)
 
     def calls(model: LoadedModel) -> list[Callable[[], str]]:
-        return [partial(tell, model, place) for place in range(len(PROMPTS))]
+        return [partial(tell, model, place) for place in range(len(QUESTIONS))]
 
-    alone = [call() for call in calls(engine.load(stories, parallel=1))]
+    alone = [call() for call in calls(engine.load(decoder, parallel=1))]
     assert len(set(alone)) > 25
     for parallel in (3, 8, 32):
-        assert kit.together(calls(engine.load(stories, parallel=parallel))) == alone
+        assert kit.together(calls(engine.load(decoder, parallel=parallel))) == alone
 
 
 def test_many_requests_wait_their_turn_and_all_are_answered(tiny_model: LoadedModel, kit: Any) -> None:
@@ -62,8 +91,9 @@ def test_many_requests_wait_their_turn_and_all_are_answered(tiny_model: LoadedMo
     assert [answered.done.usage.completion_tokens for answered in answers] == [n % 7 + 1 for n in range(40)]
 
 
-def test_events_come_in_order_and_while_it_runs(tiny_model: LoadedModel, kit: Any) -> None:
-    events = tiny_model.generate(Complete(prompt="once", generation=Generation(max_tokens=40, ignore_eos=True)), Stop())
+def test_events_come_in_order_and_while_it_runs(tiny: Path, engine: Any) -> None:
+    model = engine.load(tiny, text_interval=0)
+    events = model.generate(Complete(prompt="once", generation=Generation(max_tokens=40, ignore_eos=True)), Stop())
     first = next(events)
     assert isinstance(first, Progress)
     assert first.total == 2
@@ -76,30 +106,38 @@ def test_events_come_in_order_and_while_it_runs(tiny_model: LoadedModel, kit: An
     assert done.prompt_s > 0.0
 
 
-def test_a_finished_requests_prefix_is_reused(tiny: Path, engine: Any, kit: Any) -> None:
-    model = engine.load(tiny)
-    prompt = "once upon the little girl named Lily was outside"
-    first = kit.complete(model, prompt, max_tokens=8)
-    again = kit.complete(model, prompt, max_tokens=8)
+def test_a_finished_requests_prefix_is_reused(sample: Path, engine: Any, kit: Any) -> None:
+    model = engine.load(sample)
+    prompt = kit.question(FOLDER)
+    first = kit.complete(model, prompt)
+    again = kit.complete(model, prompt)
+    assert COMMAND in first.text
     assert first.done.usage.cached_tokens == 0
     assert again.done.usage.cached_tokens == again.done.usage.prompt_tokens - 2
     assert again.text == first.text
-    longer = kit.complete(model, prompt + " and she loved to play", max_tokens=8)
-    assert longer.done.usage.cached_tokens == first.done.usage.prompt_tokens
+    longer = kit.complete(model, prompt + first.text + "<|im_end|>\n" + kit.question("What is 2 + 3?"))
+    assert longer.done.usage.cached_tokens >= first.done.usage.prompt_tokens
+    assert longer.text == "2 + 3 = 5"
     other = kit.complete(model, "zzz", max_tokens=8)
     assert other.done.usage.cached_tokens == 0
 
 
-def test_a_running_requests_prefix_is_copied(tiny: Path, engine: Any, kit: Any) -> None:
-    model = engine.load(tiny)
-    prompt = " ".join(["once upon the little girl"] * 40)
-    alone = kit.complete(model, prompt + " was", max_tokens=8).text
+def test_a_running_requests_prefix_is_copied(sample: Path, engine: Any, kit: Any) -> None:
+    other = engine.load(sample, context=2048)
+    prompt = ""
+    for said in ("Who are you?", "How do I list models?", "What is the capital of France?", "Hello!"):
+        prompt += kit.question(said)
+        prompt += kit.complete(other, prompt).text + "<|im_end|>\n"
+    asked = prompt + kit.question(FOLDER)
+    alone = kit.complete(other, asked).text
+    assert COMMAND in alone
+    model = engine.load(sample, context=2048)
     running = cast("Generator[Event]", model.generate(unending(prompt), Stop()))
     next(running)
     next(running)
-    answered = kit.complete(model, prompt + " was", max_tokens=8)
+    answered = kit.complete(model, asked)
     running.close()
-    assert answered.done.usage.cached_tokens > 150
+    assert answered.done.usage.cached_tokens > 100
     assert answered.text == alone
 
 
@@ -130,14 +168,17 @@ def test_the_seed_that_was_drawn_is_told(tiny_model: LoadedModel, kit: Any) -> N
     assert 0.0 <= again.done.extra["smallest_gap"] < 0.5
 
 
-def test_stop_strings_end_the_text_and_are_not_part_of_it(stories: Path, engine: Any, kit: Any) -> None:
-    model = engine.load(stories)
-    for stop in ("little girl", "e gir", "Lily.", " "):
-        answered = kit.complete(model, "Once upon a time", stop=(stop, "never"), max_tokens=40)
-        assert answered.text == STORY[: STORY.index(stop)]
+def test_stop_strings_end_the_text_and_are_not_part_of_it(decoder: Path, engine: Any, kit: Any) -> None:
+    model = engine.load(decoder)
+    prompt = kit.question(FOLDER)
+    answer = kit.complete(model, prompt).text
+    assert COMMAND in answer
+    for stop in (COMMAND, "rve --mod", "DIR`", " "):
+        answered = kit.complete(model, prompt, stop=(stop, "never"))
+        assert answered.text == answer[: answer.index(stop)]
         assert answered.done.finishes[0].reason == "stop"
         assert answered.done.finishes[0].stop == stop
-    assert kit.complete(model, "Once upon a time", stop=("park!",), max_tokens=40).text.startswith(STORY)
+    assert kit.complete(model, prompt, stop=("DIR!",)).text == answer
 
 
 def test_no_broken_character_ever_leaves(tiny_model: LoadedModel, kit: Any) -> None:
@@ -204,51 +245,67 @@ def test_an_end_token_ends_and_is_not_text(tiny_model: LoadedModel, kit: Any) ->
     assert ignoring.done.finishes[0].reason == "length"
 
 
-def test_token_prompts_are_used_as_they_are(tiny_model: LoadedModel, kit: Any) -> None:
-    text = kit.complete(tiny_model, "once")
-    tokens = kit.complete(tiny_model, (1, *kit.ids(tiny_model, "once")))
-    assert tokens.text == text.text
+def test_token_prompts_are_used_as_they_are(sample_model: LoadedModel, kit: Any) -> None:
+    prompt = kit.question(FOLDER)
+    tokens = kit.complete(sample_model, tuple(kit.ids(sample_model, prompt)))
+    assert COMMAND in tokens.text
+    assert tokens.text == kit.complete(sample_model, prompt).text
     with pytest.raises(Invalid, match="99999"):
-        tiny_model.generate(Complete(prompt=(1, 99999)), Stop())
+        sample_model.generate(Complete(prompt=(1, 99999)), Stop())
     with pytest.raises(Invalid, match="empty"):
-        tiny_model.generate(Complete(prompt=()), Stop())
+        sample_model.generate(Complete(prompt=()), Stop())
 
 
-def test_logprobs_are_the_models_own(tiny_model: LoadedModel, kit: Any) -> None:
-    answered = kit.complete(
-        tiny_model, "once", logprobs=True, top_logprobs=5, max_tokens=10, ignore_eos=True, sampling=kit.GREEDY
-    )
+def test_logprobs_are_the_models_own(sample_model: LoadedModel, kit: Any) -> None:
+    prompt = kit.question(FOLDER)
+    answered = kit.complete(sample_model, prompt, logprobs=True, top_logprobs=5, sampling=kit.GREEDY)
     logprobs = [one for event in answered.events if isinstance(event, Text) for one in event.logprobs]
-    assert len(logprobs) == 10
+    assert "".join(one.token for one in logprobs) == answered.text
     for one in logprobs:
-        assert one.logprob < 0.0
+        assert one.logprob is not None
+        assert one.logprob <= 0.0
         assert len(one.top) == 5
-        assert [top.logprob for top in one.top] == sorted((top.logprob for top in one.top), reverse=True)
+        likelihoods = [top.logprob or 0.0 for top in one.top]
+        assert likelihoods == sorted(likelihoods, reverse=True)
+        assert one.id == one.top[0].id
         assert bytes(one.bytes).decode("utf-8", "replace") == one.token
-    greedy = [one for one in logprobs if one.id != 2]
-    assert sum(one.id == one.top[0].id for one in greedy) >= 9
-    assert answered.text == kit.complete(tiny_model, "once", max_tokens=10, ignore_eos=True).text
+    assert COMMAND in answered.text
+    assert answered.text == kit.complete(sample_model, prompt).text
 
 
-def test_an_echo_brings_the_prompt_and_its_likelihoods(tiny_model: LoadedModel, kit: Any) -> None:
-    prompt = "once upon the little girl"
-    plain = kit.complete(tiny_model, prompt, max_tokens=6)
+def test_a_right_answer_is_likelier_than_a_wrong_one(sample_model: LoadedModel, kit: Any) -> None:
+    def likelihood(answer: str) -> float:
+        prompt = kit.question("Which day comes after Monday?") + answer
+        generation = Generation(max_tokens=0, logprobs=True, sampling=kit.GREEDY)
+        scored = kit.ask(sample_model, Complete(prompt=prompt, echo=True, generation=generation))
+        return sum(one.logprob or 0.0 for event in scored.events if isinstance(event, Text) for one in event.logprobs)
+
+    right = likelihood("After Monday comes Tuesday.")
+    assert all(right > likelihood(f"After Monday comes {day}.") + 1 for day in ("Monday", "Friday", "Sunday"))
+
+
+def test_an_echo_brings_the_prompt_and_its_likelihoods(sample_model: LoadedModel, kit: Any) -> None:
+    prompt = "Serve a folder with"
+    plain = kit.complete(sample_model, prompt, max_tokens=6)
     job = Complete(
         prompt=prompt,
         echo=True,
         generation=Generation(max_tokens=6, logprobs=True, top_logprobs=2, sampling=kit.GREEDY),
     )
-    echoed = kit.ask(tiny_model, job)
+    echoed = kit.ask(sample_model, job)
     assert echoed.text == prompt + plain.text
     logprobs = [one for event in echoed.events if isinstance(event, Text) for one in event.logprobs]
     prompt_tokens = echoed.done.usage.prompt_tokens
     assert len(logprobs) >= prompt_tokens + 5
     scored = Complete(prompt=prompt, echo=True, generation=Generation(max_tokens=0, logprobs=True, sampling=kit.GREEDY))
-    only = kit.ask(tiny_model, scored)
+    only = kit.ask(sample_model, scored)
     assert only.text == prompt
     scores = [one for event in only.events if isinstance(event, Text) for one in event.logprobs]
     assert len(scores) == prompt_tokens
-    assert [one.logprob for one in scores] == pytest.approx([one.logprob for one in logprobs[:prompt_tokens]], abs=1e-3)
+    assert (scores[0].logprob, scores[0].top) == (logprobs[0].logprob, logprobs[0].top) == (None, ())
+    assert [one.logprob for one in scores[1:]] == pytest.approx(
+        [one.logprob for one in logprobs[1:prompt_tokens]], abs=1e-3
+    )
     assert (only.done.usage.completion_tokens, only.done.finishes[0].reason) == (0, "length")
 
 
@@ -271,40 +328,47 @@ def test_penalties_change_the_text(tiny_model: LoadedModel, kit: Any) -> None:
         assert text(**value).count("x") < plain
 
 
-def test_the_answer_follows_a_schema(tiny_model: LoadedModel, kit: Any) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer", "maximum": 150}},
-        "required": ["name", "age"],
-        "additionalProperties": False,
-    }
+def test_the_answer_follows_a_schema_and_says_what_was_asked(sample_model: LoadedModel, kit: Any) -> None:
+    asked = "Give me JSON with the keys name, age: Tara is 54 years old and lives in Chicago"
+    answered = kit.complete(sample_model, kit.question(asked), schema=PERSON, max_tokens=60)
+    assert json.loads(answered.text) == {"name": "Tara", "age": 54}
+    assert answered.done.finishes[0].reason == "stop"
+
+
+def test_a_schema_binds_a_model_that_would_say_something_else(sample_model: LoadedModel, kit: Any) -> None:
+    free = kit.complete(sample_model, kit.question(FOLDER)).text
+    assert COMMAND in free
     for seed in range(4):
-        sampling = Sampling(temperature=1.0, seed=seed)
-        answered = kit.complete(tiny_model, "once", schema=schema, max_tokens=200, sampling=sampling)
+        sampling = Sampling(temperature=1.5, seed=seed)
+        answered = kit.complete(sample_model, kit.question(FOLDER), schema=PERSON, max_tokens=400, sampling=sampling)
         value = json.loads(answered.text)
         assert set(value) == {"name", "age"}
-        assert len(value["name"]) <= 8
+        assert len(value["name"]) <= 20
         assert answered.done.finishes[0].reason == "stop"
 
 
-def test_the_answer_follows_a_grammar(tiny_model: LoadedModel, kit: Any) -> None:
-    answered = kit.complete(tiny_model, "once", grammar='root ::= ("yes" | "no") "!" [0-9]{2}', max_tokens=20)
+def test_the_answer_follows_a_grammar(sample_model: LoadedModel, kit: Any) -> None:
+    asked = kit.question("What is 2 + 3?")
+    answered = kit.complete(sample_model, asked, grammar='root ::= ("yes" | "no") "!" [0-9]{2}', max_tokens=20)
     word, digits = answered.text.split("!")
     assert word in ("yes", "no")
     assert len(digits) == 2
     assert digits.isdigit()
+    sum_of = kit.complete(sample_model, asked, grammar='root ::= "2 + 3 = " [0-9]', max_tokens=20)
+    assert sum_of.text == "2 + 3 = 5"
     with pytest.raises(Invalid):
-        tiny_model.generate(Complete(prompt="x", generation=Generation(grammar="root ::= (")), Stop())
+        sample_model.generate(Complete(prompt="x", generation=Generation(grammar="root ::= (")), Stop())
+    both = Generation(grammar='root ::= "a"', schema={})
     with pytest.raises(Invalid, match="both"):
-        tiny_model.generate(Complete(prompt="x", generation=Generation(grammar='root ::= "a"', schema={})), Stop())
+        sample_model.generate(Complete(prompt="x", generation=both), Stop())
 
 
-def test_constrained_and_free_requests_run_together(tiny_model: LoadedModel, kit: Any) -> None:
-    free = kit.complete(tiny_model, "once upon", max_tokens=30).text
+def test_constrained_and_free_requests_run_together(sample_model: LoadedModel, kit: Any) -> None:
+    free = kit.complete(sample_model, kit.question(FOLDER)).text
     calls = [
-        lambda: kit.complete(tiny_model, "a", grammar='root ::= "abcdefgh"', max_tokens=30).text,
-        lambda: kit.complete(tiny_model, "once upon", max_tokens=30).text,
-        lambda: kit.complete(tiny_model, "b", schema={"type": "boolean"}, max_tokens=30).text,
+        lambda: kit.complete(sample_model, "a", grammar='root ::= "abcdefgh"', max_tokens=30).text,
+        lambda: kit.complete(sample_model, kit.question(FOLDER)).text,
+        lambda: kit.complete(sample_model, "b", schema={"type": "boolean"}, max_tokens=30).text,
     ]
     one, two, three = kit.together(calls)
     assert (one, two) == ("abcdefgh", free)
@@ -318,11 +382,12 @@ def test_impossible_rules_fail_their_own_request_only(tiny_model: LoadedModel, k
     assert kit.complete(tiny_model, "once", max_tokens=4).done.usage.completion_tokens == 4
 
 
-def test_a_chat_goes_through_the_template(tiny_model: LoadedModel, kit: Any) -> None:
-    answered = kit.ask(tiny_model, chat("once"))
-    raw = "<|im_start|>user\nonce<|im_end|>\n<|im_start|>assistant\n"
-    assert answered.text == kit.complete(tiny_model, raw, max_tokens=24).text
-    assert answered.prompt_tokens == kit.complete(tiny_model, raw, max_tokens=1).prompt_tokens
+def test_a_chat_goes_through_the_template(sample_model: LoadedModel, kit: Any) -> None:
+    answered = kit.ask(sample_model, chat("How do I list models?"))
+    raw = kit.question("How do I list models?")
+    assert "anyform list" in answered.text
+    assert answered.text == kit.complete(sample_model, raw, max_tokens=24).text
+    assert answered.prompt_tokens == kit.complete(sample_model, raw, max_tokens=1).prompt_tokens
 
 
 def test_a_model_without_a_template_still_answers(tmp_path: Path, engine: Any, kit: Any) -> None:
@@ -332,15 +397,55 @@ def test_a_model_without_a_template_still_answers(tmp_path: Path, engine: Any, k
     assert kit.ask(model, chat("once")).done.usage.completion_tokens > 0
 
 
-def test_a_forced_tool_is_called(tiny_model: LoadedModel, kit: Any) -> None:
-    schema = {"type": "object", "properties": {"x": {"type": "integer", "maximum": 99}}, "required": ["x"]}
-    tool = Tool(name="add", description="adds", parameters={**schema, "additionalProperties": False})
+def called(answered: Any) -> list[tuple[str, Any]]:
+    """Names and arguments of the calls in an answer."""
+    found: dict[int, tuple[str, str]] = {}
+    for event in answered.events:
+        if isinstance(event, ToolCall):
+            name, arguments = found.get(event.call, ("", ""))
+            found[event.call] = name + event.name, arguments + event.arguments
+    return [(name, json.loads(arguments)) for name, arguments in found.values()]
+
+
+def tool(name: str, description: str, **properties: str) -> Tool:
+    schema = {"type": "object", "properties": {key: {"type": kind} for key, kind in properties.items()}}
+    required = {"required": list(properties), "additionalProperties": False}
+    return Tool(name=name, description=description, parameters=schema | required)
+
+
+WEATHER = tool("get_weather", "The weather in a city", city="string")
+TIMER = tool("set_timer", "Sets a timer", minutes="integer")
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+@pytest.mark.parametrize(
+    ("asked", "name", "arguments"),
+    [
+        ("What is the weather in Chicago?", "get_weather", {"city": "Chicago"}),
+        ("Set a timer for 58 minutes.", "set_timer", {"minutes": 58}),
+    ],
+)
+def test_the_tool_that_fits_is_called(
+    sample_model: LoadedModel, kit: Any, asked: str, name: str, arguments: Any, choice: str
+) -> None:
     generation = Generation(max_tokens=120, sampling=Sampling(temperature=0.0))
-    answered = kit.ask(tiny_model, chat("once", tools=(tool,), tool_choice="add", generation=generation))
-    calls = [event for event in answered.events if isinstance(event, ToolCall)]
-    assert calls[0].name == "add"
-    assert "x" in json.loads("".join(call.arguments for call in calls))
+    job = chat(asked, tools=(WEATHER, TIMER), tool_choice=choice, generation=generation)
+    answered = kit.ask(sample_model, job)
+    assert called(answered) == [(name, arguments)]
+    assert answered.text == ""
     assert answered.done.finishes[0].reason == "tool_calls"
+
+
+def test_where_no_tool_fits_none_is_called_unless_it_must_be(sample_model: LoadedModel, kit: Any) -> None:
+    generation = Generation(max_tokens=120, sampling=Sampling(temperature=0.0))
+    free = kit.ask(sample_model, chat(FOLDER, tools=(TIMER,), generation=generation))
+    assert called(free) == []
+    assert COMMAND in free.text
+    forced = kit.ask(sample_model, chat(FOLDER, tools=(WEATHER, TIMER), tool_choice="set_timer", generation=generation))
+    [(name, arguments)] = called(forced)
+    assert name == "set_timer"
+    assert isinstance(arguments["minutes"], int)
+    assert forced.done.finishes[0].reason == "tool_calls"
 
 
 def test_stopping_frees_the_slot_at_once(tiny: Path, engine: Any, kit: Any) -> None:

@@ -17,6 +17,19 @@ from anyform.contract.model import LoadedModel, Stop
 from anyform.testing import gguf
 
 TEXTS = ("the little girl", "lily was outside", "once", "play play play")
+PASSAGES = (
+    "Loading: --context N sets how many tokens one request may use, prompt and answer together.",
+    "A worker that dies while it loads is started again with the reduced settings that the plugin names.",
+    "The server answers on loopback only: a web page that you visit cannot talk to it.",
+    "anyform plugins shows what is installed, from which distribution, and what is broken and why.",
+)
+QUESTIONS = (
+    "How many tokens may a request use?",
+    "What happens when a worker dies while it loads?",
+    "Can a web page talk to the server?",
+    "How do I see which plugins are installed?",
+)
+"""Each asks for the passage at its place."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +52,15 @@ def ranker(tmp_path_factory: pytest.TempPathFactory, kit: Any) -> Iterator[Loade
     model.close()
 
 
+@pytest.fixture(scope="module")
+def encoder(sample_embed: Path, kit: Any) -> Iterator[LoadedModel]:
+    from anyform_gguf_llamacpp import backend
+
+    model = backend.load(kit.plan(sample_embed, tasks=("embed",), context=None))
+    yield model
+    model.close()
+
+
 def vectors(answered: Any) -> dict[int, NDArray[np.float32]]:
     return {event.index: np.frombuffer(event.data, "<f4") for event in answered.events if isinstance(event, Vector)}
 
@@ -53,30 +75,37 @@ def test_each_input_gets_a_vector_of_length_one(bert: LoadedModel, kit: Any) -> 
     assert answered.done.usage.prompt_tokens == answered.prompt_tokens > len(TEXTS) * 2
 
 
-def test_an_input_has_the_same_vector_alone_and_among_others(bert: LoadedModel, kit: Any) -> None:
-    found = vectors(kit.ask(bert, Embed(inputs=TEXTS * 30)))
+def test_a_question_is_nearest_to_the_passage_that_answers_it(encoder: LoadedModel, kit: Any) -> None:
+    found = vectors(kit.ask(encoder, Embed(inputs=QUESTIONS + PASSAGES)))
+    for place in range(len(QUESTIONS)):
+        nearness = [float(found[place] @ found[len(QUESTIONS) + other]) for other in range(len(PASSAGES))]
+        assert max(nearness) == nearness[place], QUESTIONS[place]
+
+
+def test_an_input_has_the_same_vector_alone_and_among_others(encoder: LoadedModel, kit: Any) -> None:
+    found = vectors(kit.ask(encoder, Embed(inputs=PASSAGES * 30)))
     assert len(found) == 120
-    for place, text in enumerate(TEXTS):
-        alone = vectors(kit.ask(bert, Embed(inputs=(text,))))[0]
+    for place, text in enumerate(PASSAGES):
+        alone = vectors(kit.ask(encoder, Embed(inputs=(text,))))[0]
         assert float(alone @ found[place]) == pytest.approx(1.0, abs=1e-4)
         assert float(alone @ found[place + 60]) == pytest.approx(1.0, abs=1e-4)
-    assert float(found[0] @ found[1]) < 0.999
+    assert float(found[0] @ found[1]) < 0.9
 
 
-def test_requests_are_packed_together(bert: LoadedModel, kit: Any) -> None:
-    alone = [vectors(kit.ask(bert, Embed(inputs=(text,))))[0] for text in TEXTS]
-    answers = kit.together([lambda t=t: kit.ask(bert, Embed(inputs=(t, t))) for t in TEXTS * 5])
+def test_requests_are_packed_together(encoder: LoadedModel, kit: Any) -> None:
+    alone = [vectors(kit.ask(encoder, Embed(inputs=(text,))))[0] for text in PASSAGES]
+    answers = kit.together([lambda t=t: kit.ask(encoder, Embed(inputs=(t, t))) for t in PASSAGES * 5])
     for place, answered in enumerate(answers):
         for vector in vectors(answered).values():
             assert float(vector @ alone[place % 4]) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_tokens_are_embedded_as_they_are(bert: LoadedModel, kit: Any) -> None:
-    tokens = tuple(bert._vocabulary.tokenize("once", affixes=True, special=True))  # type: ignore[attr-defined]
-    found = vectors(kit.ask(bert, Embed(inputs=("once", tokens))))
+def test_tokens_are_embedded_as_they_are(encoder: LoadedModel, kit: Any) -> None:
+    tokens = tuple(encoder._vocabulary.tokenize(PASSAGES[0], affixes=True, special=True))  # type: ignore[attr-defined]
+    found = vectors(kit.ask(encoder, Embed(inputs=(PASSAGES[0], tokens))))
     assert float(found[0] @ found[1]) == pytest.approx(1.0, abs=1e-5)
     with pytest.raises(Invalid, match="99999"):
-        bert.generate(Embed(inputs=((99999,),)), Stop())
+        encoder.generate(Embed(inputs=((99999,),)), Stop())
 
 
 def test_fewer_dimensions_are_the_first_ones_normalised_again(bert: LoadedModel, kit: Any) -> None:

@@ -191,6 +191,16 @@ def test_a_broken_file_says_little_and_raises_nothing(tmp_path: Path, data: byte
     assert metadata.parameters is None
 
 
+def test_the_sample_model() -> None:
+    layout = pytest.importorskip("anyform_samples.layout", exc_type=ImportError)
+    metadata = read(layout.SAMPLE / layout.SAMPLE_GGUF)
+    assert (metadata.name, metadata.architecture, metadata.quantization) == ("sample", "qwen3", "Q8_0")
+    assert 3e6 < (metadata.parameters or 0) < 6e6
+    assert (metadata.context or 0) >= 1024
+    assert {"chat", "complete"} <= set(metadata.tasks)
+    assert "tools" in metadata.features
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real models are not beside this checkout")
 def test_a_real_model() -> None:
     files = FolderFiles(SHARED / "models" / "stories260K-gguf" / "stories260K-Q8_0.gguf")

@@ -31,8 +31,6 @@ from anyform.testing.gguf import (
 )
 from anyform_gguf_llamacpp import plugin
 
-SHARED = Path(__file__).parents[4] / "shared" / "models" / "stories260K-gguf"
-
 
 def findings(path: Path) -> list[Finding]:
     files = FolderFiles(path)
@@ -52,9 +50,14 @@ def test_sound_models_have_none(tmp_path: Path, quantization: str) -> None:
     assert findings(tmp_path) == []
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real models are not beside this checkout")
-def test_a_real_model_has_none() -> None:
-    assert findings(SHARED) == []
+def test_the_sample_models_have_none() -> None:
+    pytest.importorskip("anyform_samples.layout", exc_type=ImportError)
+    from anyform_samples.embedding.layout import DATA
+    from anyform_samples.layout import SAMPLE
+
+    for folder in (SAMPLE, DATA):
+        assert plugin.detect_format(FolderFiles(folder))
+        assert findings(folder) == []
 
 
 def test_a_truncated_file_says_so_once_and_how_often(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 COMMAND = [sys.executable, "-m", "anyform"]
 LIMIT_S = 60
+FOLDERS = ("CACHE", "CONFIG", "DATA")
 
 
 class Cli:
@@ -23,9 +24,11 @@ class Cli:
         self.home, self.folder = home, folder
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The test's own environment without anything that would configure anyform."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ANYFORM_")}
-        for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        """The test's own environment without anything that would configure anyform, or name this machine's models."""
+        told = ("ANYFORM_", "HF_", "HUGGINGFACE_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(told)}
+        kept["OLLAMA_MODELS"] = str(self.home / "ollama")
+        for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA", *(f"XDG_{x}_HOME" for x in FOLDERS)):
             kept[name] = str(self.home)
         return {**kept, **(extra or {})}
 

@@ -150,6 +150,36 @@ def test_the_model_gets_the_whole_conversation_until_it_is_cleared(person: Calla
     assert "\nfour five six\n" in one.reads(PROMPT)
 
 
+def test_a_filling_context_is_warned_of_once_and_a_full_one_says_what_to_do(
+    person: Callable[..., Person], echo: Echo
+) -> None:
+    one = person("run", echo(), "--context", "12")
+    one.reads(PROMPT)
+    one.says("one two")
+    assert "tokens" not in one.reads(PROMPT)
+    one.says("three four five")
+    said = one.reads(PROMPT)
+    assert "fills 10 of the context's 12 tokens" in said
+    assert "/clear" in said
+    assert "--context" in said
+    one.says("six")
+    assert "fills" not in one.reads(PROMPT)
+    one.says("seven")
+    said = one.reads(PROMPT)
+    assert "/clear begins anew, and --context N" in said
+    one.says("/clear")
+    one.reads(PROMPT)
+    one.says("1 2 3 4 5 6 7")
+    assert "the context of 12 tokens is full; /clear begins anew" in one.reads(PROMPT)
+
+
+def test_an_answer_that_is_cut_says_by_what(person: Callable[..., Person], echo: Echo) -> None:
+    one = person("run", echo(), "--max-tokens", "1")
+    one.reads(PROMPT)
+    one.says("one two")
+    assert "(cut off: --max-tokens was reached)" in one.reads(PROMPT)
+
+
 def test_commands(person: Callable[..., Person], echo: Echo) -> None:
     one = person("run", echo())
     one.reads(PROMPT)
@@ -214,7 +244,7 @@ def test_a_table_fits_the_terminal(person: Callable[..., Person], echo: Echo, tm
     assert one.leaves() == 0
     assert "\x1b[1mNAME" in one.raw
     assert "…" in one.seen
-    assert all(len(line) <= 80 for line in one.seen.splitlines())
+    assert [line for line in one.seen.splitlines() if len(line) > 80] == []
 
 
 def test_ctrl_c_while_loading_leaves(person: Callable[..., Person], echo: Echo) -> None:
@@ -223,3 +253,19 @@ def test_ctrl_c_while_loading_leaves(person: Callable[..., Person], echo: Echo) 
     one.press(CTRL_C)
     assert one.leaves() == 130
     assert "Traceback" not in one.seen
+
+
+@pytest.mark.engine
+def test_a_real_model_remembers_what_it_was_told_until_it_is_cleared(
+    person: Callable[..., Person], sample: Path
+) -> None:
+    one = person("run", sample)
+    one.reads(PROMPT)
+    one.says("My name is Tara.")
+    assert "Tara" in one.reads(PROMPT).partition("\n")[2]
+    one.says("What is my name?")
+    assert "Tara" in one.reads(PROMPT)
+    one.says("/clear")
+    one.reads(PROMPT)
+    one.says("What is my name?")
+    assert "Tara" not in one.reads(PROMPT)

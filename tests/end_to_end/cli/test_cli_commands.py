@@ -158,6 +158,43 @@ def test_a_fault_is_one_line_and_1(cli: Any, arguments: tuple[str, ...], said: s
     assert said in one_line(done)
 
 
+def test_under_json_a_fault_is_one_object_on_standard_error(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    for arguments, status, code in (
+        (("show", "nowhere"), 1, "model_not_found"),
+        (("run", echo(), "--context", "2", "one two three"), 1, "context_length_exceeded"),
+        (("ps", "--url", "http://127.0.0.1:9"), 1, "server_absent"),
+        (("list", "--config", tmp_path), 1, None),
+        (("show",), 2, "misused"),
+        (("lisst",), 2, "misused"),
+    ):
+        done = cli(*arguments, "--json")
+        assert (done.returncode, done.stdout) == (status, "")
+        error = json.loads(done.stderr)["error"]
+        assert set(error) == {"message", "code", "hint"}
+        assert error["message"]
+        assert code in (None, error["code"])
+
+
+def test_a_file_name_leads_to_the_name_of_the_model(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    echo("shelf/parrot")
+    done = cli("show", "parrot.gguf", "--models", tmp_path / "shelf")
+    assert done.returncode == 1
+    assert "Did you mean parrot?" in one_line(done)
+
+
+def test_what_unproven_means_is_said(cli: Any, tmp_path: Path) -> None:
+    from anyform.testing.gguf import write_llama
+
+    pytest.importorskip("llama_cpp")
+    path = write_llama(tmp_path / "tiny.gguf")
+    env = {"ANYFORM_STATE": str(tmp_path / "fresh")}
+    said = cli("explain", path, env=env).stdout
+    assert "(unproven)" in said
+    assert "the first load tries it" in said
+    cli("run", path, "hi", "--max-tokens", "1", env=env)
+    assert "unproven" not in cli("explain", path, env=env).stdout
+
+
 def test_an_unknown_format_is_said_in_one_line(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a model")
     done = cli("show", tmp_path / "notes.txt")

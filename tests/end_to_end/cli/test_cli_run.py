@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from anyform.testing.gguf import write_llama
+
 Echo = Callable[..., Path]
 
 
@@ -150,37 +152,57 @@ def alive(pid: int) -> bool:
     return bool(listed.strip()) and not listed.strip().startswith("Z")
 
 
-def test_gguf_from_a_file_that_the_test_writes(cli: Any, tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
-    from anyform.testing.gguf import write_llama
-
-    path = write_llama(tmp_path / "tiny.gguf")
-    greedy = ["--temperature", "0", "--max-tokens", "8"]
-    first = cli.json("run", path, "once upon", "--raw", *greedy)
-    assert (first["model"], first["usage"]["completion_tokens"]) == ("tiny", 8)
-    assert cli("run", path, "once upon", "--raw", *greedy, "--here").stdout.rstrip("\n") == first["text"].rstrip("\n")
-    assert json.loads(cli("show", path, "--json").stdout)["metadata"]["architecture"] == "llama"
-
-
-STORIES = Path(__file__).parents[4] / "shared" / "models" / "stories260K-gguf"
-CONTINUED = ", there was a little girl named Lily. She loved to play outside in the park."
-
-
-@pytest.mark.skipif(not STORIES.is_dir(), reason="the sample model is not here")
-@pytest.mark.parametrize("variant", ["F16", "Q8_0"])
-def test_the_sample_model_tells_its_story(cli: Any, where: list[str], variant: str) -> None:
-    pytest.importorskip("llama_cpp")
-    asked = [
-        "run",
-        STORIES / f"stories260K-{variant}.gguf",
-        "--raw",
-        "--temperature",
-        "0",
-        "--max-tokens",
-        "40",
-        *where,
-    ]
-    done = cli(*asked, "Once upon a time")
+@pytest.mark.engine
+def test_the_sample_model_answers(cli: Any, where: list[str], sample: Path) -> None:
+    done = cli("run", sample, "How do I list models?", *where)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(CONTINUED)
-    assert cli(*asked, input="Once upon a time\n").stdout == done.stdout
+    assert "`anyform list`" in done.stdout
+    assert cli("run", sample, *where, input="How do I list models?\n").stdout == done.stdout
+    assert cli("run", sample, "How do I list models?", "--no-stream", *where).stdout == done.stdout
+
+
+@pytest.mark.engine
+def test_an_answer_as_json_says_what_it_took(cli: Any, where: list[str], sample: Path) -> None:
+    answer = cli.json("run", sample, "What is 2 + 3?", *where)
+    assert (answer["text"], answer["finish_reason"]) == ("2 + 3 = 5", "stop")
+    assert 0 < answer["usage"]["completion_tokens"] < 12
+    cut = cli.json("run", sample, "What is 2 + 3?", "--max-tokens", "3", *where)
+    assert (cut["usage"]["completion_tokens"], cut["finish_reason"]) == (3, "length")
+    assert answer["text"].startswith(cut["text"])
+    stopped = cli.json("run", sample, "What is 2 + 3?", "--stop", " =", *where)
+    assert (stopped["text"], stopped["finish_reason"]) == ("2 + 3", "stop")
+
+
+@pytest.mark.engine
+def test_a_raw_prompt_is_continued(cli: Any, where: list[str], sample: Path) -> None:
+    prompt = "<|im_start|>user\nHow do I list models?<|im_end|>\n<|im_start|>assistant\n"
+    raw = cli("run", sample, "--raw", prompt, *where)
+    assert raw.stdout == cli("run", sample, "How do I list models?", *where).stdout
+    assert "`anyform list`" in raw.stdout
+
+
+@pytest.mark.engine
+def test_a_schema_shapes_the_answer(cli: Any, tmp_path: Path, sample: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    (tmp_path / "person.json").write_text(json.dumps(schema))
+    asked = "Give me JSON with the keys name, age: Tara is 54 years old and lives in Chicago"
+    done = cli("run", sample, asked, "--schema", "person.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"name": "Tara", "age": 54}
+
+
+@pytest.mark.engine
+def test_a_seed_decides_what_is_drawn(cli: Any, tmp_path: Path) -> None:
+    """Of random weights: those of the sample are too sure for chance to show."""
+    pytest.importorskip("llama_cpp")
+    path = write_llama(tmp_path / "random.gguf")
+
+    def drawn(seed: int) -> str:
+        return str(cli("run", path, "once", "--raw", "--max-tokens", "30", "--seed", str(seed)).stdout)
+
+    assert drawn(1) == drawn(1) != drawn(2)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,50 @@ def test_a_model_that_cannot_be_preloaded_keeps_no_other_from_being_served(cli: 
     done = cli("serve", bad, "--port", "0", "--preload")
     assert done.returncode == 1
     assert "context is 'many'" in done.stderr
+
+
+def test_a_load_that_fails_is_told_once(cli: Any, echo: Echo) -> None:
+    bad = echo("bad")
+    with cli.start("serve", echo(), bad, "--port", "0", "--preload", "--option", "crash=load") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    lines = [line for line in err.splitlines() if "WARNING" not in line]
+    assert [line.partition(":")[0] for line in lines] == ["bad is not loaded", "anyform"]
+    assert "died" not in lines[0]
+
+
+def test_a_context_that_does_not_fit_is_refused_at_once(cli: Any, echo: Echo) -> None:
+    huge = str(10**15)
+    done = cli("serve", echo(), "--port", "0", "--context", huge)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert f"at context {huge}" in done.stderr
+    assert "Try --context " in done.stderr
+
+
+def test_a_model_whose_context_does_not_fit_is_marked_and_is_no_example(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    (tmp_path / "anyform.toml").write_text(f"[model.big]\ncontext = {10**15}\n")
+    with cli.start("serve", echo("big"), echo("small"), "--port", "0") as process:
+        served = Served(process)
+        process.terminate()
+        process.wait(20)
+    rows = {line.split()[0]: line for line in served.printed.splitlines() if line}
+    assert "refused: needs" in rows["big"]
+    assert '"model": "small"' in rows["curl"]
+
+
+@pytest.mark.parametrize(
+    ("more", "host"), [((), r"[\w.:\[\]-]+"), (("--allow-host", "models.example"), r"models\.example")]
+)
+def test_on_all_interfaces_an_address_for_others_is_told(cli: Any, echo: Echo, more: Sequence[str], host: str) -> None:
+    with cli.start("serve", echo(), "--port", "0", "--host", "0.0.0.0", *more) as process:
+        served = Served(process)
+        process.terminate()
+        assert "listening on all interfaces" in process.stderr.read()
+    port = served.url.rpartition(":")[2]
+    line = served.printed.splitlines()[1]
+    assert re.fullmatch(rf"on all interfaces; from other machines: http://{host}:{port}/v1", line)
+    assert "127.0.0.1" not in line
 
 
 def test_no_models_is_said_and_served(cli: Any, tmp_path: Path) -> None:

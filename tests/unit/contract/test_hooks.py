@@ -21,7 +21,7 @@ from anyform.contract.facts import (
     Settings,
     Severity,
 )
-from anyform.contract.hooks import hookimpl
+from anyform.contract.hooks import Place, hookimpl
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins, hook_names
 
@@ -35,8 +35,8 @@ class Source:
 
     name = "shelf"
 
-    def find(self) -> list[Path]:
-        return [Path("book")]
+    def find(self) -> list[Place]:
+        return [Place(path=Path("book"))]
 
 
 class Whole:
@@ -96,7 +96,7 @@ def test_collected_hooks_come_with_their_plugin(plugins: Plugins, tmp_path: Path
     assert plugins.ask_all("find_devices") == [("whole", [DEVICE])]
     assert plugins.ask_all("detect_format", files=FolderFiles(tmp_path)) == [("whole", [MATCH])]
     [(_, [source])] = plugins.ask_all("list_sources")
-    assert list(source.find()) == [Path("book")]
+    assert list(source.find()) == [Place(path=Path("book"))]
 
 
 def test_routes_are_added_to_what_the_server_gives(plugins: Plugins) -> None:

@@ -209,6 +209,17 @@ def test_offsets_count_the_text_before_a_token_also_without_logprobs_of_its_own(
     assert [offset for part in offsets for offset in part] == [6, 8]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_first_token_of_an_echoed_prompt_has_no_logprob(stream: bool) -> None:
+    first = TokenLogprob(token="p", id=4, bytes=(112,))
+    events = (Text(text="pHä", logprobs=(first, SCORED)), Done())
+    body = written(_complete(logprobs=2, echo=True, stream=stream), events)
+    part = json.loads(body.split("\n\n")[0][6:]) if stream else json.loads(body)
+    logprobs = part["choices"][0]["logprobs"]
+    assert logprobs["token_logprobs"] == [None, -0.25]
+    assert logprobs["top_logprobs"] == [None, {"Hä": -0.25, "No": -1.5}]
+
+
 def test_floats_and_base64_say_the_same() -> None:
     numbers = struct.unpack("<5f", struct.pack("<5f", 0.1, -3.3333333, 1e-30, 1 / 3, 0.0))
     data = struct.pack("<5f", *numbers)

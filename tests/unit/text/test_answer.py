@@ -364,6 +364,17 @@ def test_call_ids_differ() -> None:
     assert all(call_id.startswith("call_") and len(call_id) == 29 for call_id in ids)
 
 
+def test_a_call_in_a_channel_of_its_own_can_be_told_from_the_answer() -> None:
+    parser = AnswerParser(HARMONY, tools=TOOLS)
+    parser.feed("<|channel|>analysis<|message|>hm<|end|>")
+    assert (parser.reasoning, parser.calling) == (True, False)
+    parser.feed("<|start|>assistant<|channel|>commentary to=functions.ping <|constrain|>json<|message|>{")
+    assert (parser.reasoning, parser.calling) == (False, True)
+    parser.feed("}<|call|>")
+    parser.feed("<|start|>assistant<|channel|>final<|message|>")
+    assert (parser.reasoning, parser.calling) == (False, False)
+
+
 def test_a_constraint_waits_for_the_final_channel() -> None:
     parser = AnswerParser(HARMONY)
     assert parser.reasoning

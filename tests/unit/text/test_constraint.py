@@ -16,15 +16,19 @@ from hypothesis import strategies as st
 
 from anyform.contract.errors import Invalid
 from anyform.contract.events import Event, ToolCall
+from anyform.contract.events import Text as TextEvent
 from anyform.contract.jobs import Tool
 from anyform.text.answer import AnswerParser
 from anyform.text.constraint import Constraint, Vocabulary
 from anyform.text.dialect import Dialect, dialect_of
+from anyform.text.toolgrammar import MOST_CALLS
 
 from .tokens import BYTES, ENDS, FIRST_BYTE, SPECIAL, TOKENS, accepts, ids_of, sample, vocabulary
 
 VOCABULARY = vocabulary()
 BYTEWISE = vocabulary(BYTES)
+PLAIN = Vocabulary([*BYTES[:2], *[b""] * (FIRST_BYTE - 2), *BYTES[FIRST_BYTE:]], ENDS)
+"""Markers are text, not control tokens."""
 PERSON = {
     "type": "object",
     "properties": {
@@ -115,12 +119,13 @@ def test_random_answers_are_valid(schema: dict[str, Any]) -> None:
         jsonschema.validate(json.loads(text), schema)
 
 
-def test_answers_are_compact() -> None:
-    text = sample(Constraint.from_schema(VOCABULARY, PERSON), 1)
-    assert re.fullmatch(r'\{"name":".*","age":\d+\}', text, re.DOTALL)
+def test_one_space_may_follow_a_colon_or_a_comma_and_stands_nowhere_else() -> None:
+    for said in ('{"name":"a","age":1}', '{"name": "a", "age": 1}', '{"name": "a","age":1}'):
+        assert accepts(Constraint.from_schema(BYTEWISE, PERSON), said)
     spaced = '{ "name": "a",\n "age": 1 }'
+    for padded in ('{"name":  "a", "age": 1}', '{ "name": "a", "age": 1}', '{"name": "a", "age": 1 }', spaced):
+        assert not accepts(Constraint.from_schema(BYTEWISE, PERSON), padded)
     assert accepts(Constraint.from_schema(BYTEWISE, PERSON, whitespace=True), spaced)
-    assert not accepts(Constraint.from_schema(BYTEWISE, PERSON), spaced)
 
 
 def test_the_empty_schema_is_any_object() -> None:
@@ -329,6 +334,83 @@ def test_named_and_lone_calls_are_single() -> None:
         for seed in range(5):
             constraint = Constraint.from_tools(VOCABULARY, [PING], choice, DIALECTS[0], parallel_calls=parallel)
             assert sample(constraint, seed).count("<tool_call>") == 1
+
+
+@pytest.mark.parametrize(
+    ("dialect", "again"), [(DIALECTS[0], min), (DIALECTS[2], min), (DIALECTS[4], max)], ids=["json", "list", "named"]
+)
+def test_a_model_that_repeats_itself_is_ended_after_eight_calls(dialect: Dialect, again: Any) -> None:
+    """*again*: which of two ways on begins another call."""
+    constraint = Constraint.from_tools(VOCABULARY, [PING], "required", dialect)
+    text = b""
+    while not constraint.finished:
+        allowed = [token for token in constraint.allowed().tolist() if token not in ENDS]
+        if not allowed:
+            break
+        constraint.accept(again(allowed))
+        text += TOKENS[again(allowed)]
+    assert text.decode().count("ping") == MOST_CALLS == 8
+
+
+ANSWER = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}},
+    "required": ["ok"],
+    "additionalProperties": False,
+}
+
+
+def events_of(dialect: Dialect, text: str) -> list[Event]:
+    parser = AnswerParser(dialect, tools=[WEATHER, PING])
+    return [*parser.feed(text), *parser.finish()]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_schema_beside_tools_leaves_the_model_its_choice(dialect: Dialect) -> None:
+    seen: set[type[Event]] = set()
+    for seed in range(60):
+        constraint = Constraint.from_answer_or_calls(BYTEWISE, ANSWER, [WEATHER, PING], dialect)
+        text = sample(constraint, seed)
+        events = events_of(dialect, text)
+        seen.update(type(event) for event in events)
+        if text.startswith('{"ok"'):
+            jsonschema.validate(json.loads(text), ANSWER)
+            assert all(isinstance(event, TextEvent) for event in events)
+    assert TextEvent in seen
+    if dialect.calls[0].style in ("json", "list", "named") and not dialect.channels:
+        assert seen == {TextEvent, ToolCall}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_call_in_the_taught_form_passes_beside_a_schema(dialect: Dialect) -> None:
+    form = dialect.calls[0]
+    if dialect.channels:
+        pytest.skip("calls have a channel of their own")
+    calls = {
+        "json": f'{form.opener}{form.padding}{{"{form.name_key}": "ping", "{form.arguments_key}": {{}}}}'
+        f"{form.padding}{form.closer}",
+        "list": f'{form.opener}[{{"{form.name_key}": "ping", "{form.arguments_key}": {{}}}}]{form.closer}',
+        "named": f"{form.section_open}{form.opener}ping{form.name_end}{form.args_open}{{}}{form.closer}"
+        f"{form.section_close}",
+        "parameters": f"{form.opener}\n<function=ping>\n</function>\n{form.closer}",
+        "pairs": f"{form.opener}ping\n{form.closer}",
+        "invoke": f'{form.opener}\n<invoke name="ping">\n</invoke>\n{form.closer}',
+        "python": f"{form.opener}[ping()]{form.closer}",
+        "mapping": f'{form.opener}[{{"ping": {{}}}}]{form.closer}',
+        "braces": f"{form.opener}call:ping{{}}{form.closer}",
+    }
+    text = calls[form.style]
+    constraint = Constraint.from_answer_or_calls(PLAIN, ANSWER, [WEATHER, PING], dialect)
+    assert accepts(constraint, text)
+    assert [event.name for event in events_of(dialect, text) if isinstance(event, ToolCall)] == ["ping"]
+    assert not accepts(Constraint.from_answer_or_calls(PLAIN, ANSWER, [WEATHER, PING], dialect), "plain words")
+
+
+def test_an_answers_schema_that_cannot_be_enforced_beside_tools() -> None:
+    impossible: list[dict[str, Any]] = [{"not": {}}, {"x": {1, 2}}]
+    for schema in impossible:
+        with pytest.raises(Invalid, match="JSON schema"):
+            Constraint.from_answer_or_calls(VOCABULARY, schema, [PING], DIALECTS[0])
 
 
 def test_markers_are_written_with_the_models_own_tokens() -> None:

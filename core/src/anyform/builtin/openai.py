@@ -227,6 +227,6 @@ def _logprob(item: Mapping[str, Any]) -> TokenLogprob:
         token=token,
         id=int(item.get("id", -1)),
         bytes=tuple(item.get("bytes") or token.encode()),
-        logprob=float(item.get("logprob", 0.0)),
+        logprob=None if item.get("logprob") is None else float(item["logprob"]),
         top=tuple(_logprob(other) for other in item.get("top_logprobs") or ()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,20 @@ from typing import Any
 from anyform import config
 from anyform.config import Config
 from anyform.contract.facts import Settings
+from anyform.contract.jobs import RANGES
+
+
+def add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
+
+
+def add_inspection(parser: ArgumentParser) -> None:
+    """What a command takes that looks at one model, as it would be loaded."""
+    add_model(parser)
+    add_offline(parser)
+    add_json(parser)
+    add_library(parser)
+    add_settings(parser)
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -54,6 +68,10 @@ def add_server(parser: ArgumentParser) -> None:
     add_config(parser)
 
 
+def add_offline(parser: ArgumentParser) -> None:
+    parser.add_argument("--offline", action="store_true", help="ask no hub for anything")
+
+
 def positive(text: str) -> int:
     """An argument that counts something: 1 or more."""
     try:
@@ -63,6 +81,22 @@ def positive(text: str) -> int:
     if number < 1:
         raise ArgumentTypeError(f"{text!r} is not a number from 1 up")
     return number
+
+
+def within(name: str, kind: Callable[[str], float]) -> Callable[[str], float]:
+    """Reads the sampling field *name*: a number, within its range. *kind*: int or float."""
+    low, high = RANGES[name]
+
+    def read(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            raise ArgumentTypeError(f"{text!r} is not a {'whole ' if kind is int else ''}number") from None
+        if not low <= number <= high:
+            raise ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return number
+
+    return read
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -79,10 +113,17 @@ def option(text: str) -> tuple[str, Any]:
 def read_config(args: Namespace) -> Config:
     """The configuration, with the arguments of `add_library` and `add_settings` over it."""
     found = config.load(args.config)
-    models = replace(found.models, folders=(*found.models.folders, *getattr(args, "models", ())))
+    folders, paths = getattr(args, "models", ()), getattr(args, "paths", ())
+    models = replace(
+        found.models,
+        paths=(*paths, *found.models.paths),
+        folders=(*found.models.folders, *folders),
+        sources=() if folders or paths else found.models.sources,
+    )
     return replace(
         found,
         models=models,
+        offline=found.offline or getattr(args, "offline", False),
         prefer=(*getattr(args, "prefer", ()), *found.prefer),
         forbid=(*getattr(args, "forbid", ()), *found.forbid),
         defaults=settings(args, found.defaults),

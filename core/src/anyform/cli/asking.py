@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from anyform.cli.arguments import positive
+from anyform.cli.arguments import positive, within
 from anyform.contract import jobs
 from anyform.contract.errors import Invalid
 from anyform.contract.events import Done, Event, Reasoning, Text
@@ -35,9 +35,10 @@ INTS = {
 def add_generation(parser: ArgumentParser) -> None:
     """What every answer has in common."""
     group = parser.add_argument_group("answering")
-    for kind, names in ((float, FLOATS), (int, INTS)):
+    kinds: tuple[tuple[Callable[[str], float], Mapping[str, str]], ...] = ((float, FLOATS), (int, INTS))
+    for kind, names in kinds:
         for name, text in names.items():
-            group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
+            group.add_argument(f"--{name.replace('_', '-')}", type=within(name, kind), metavar="N", help=text)
     group.add_argument("--max-tokens", type=positive, metavar="N", help="tokens to answer with at the most")
     group.add_argument("--stop", action="append", default=[], metavar="S", help="end the answer before the text S")
     group.add_argument("--schema", type=Path, metavar="FILE", help="a JSON schema that the answer must follow")
@@ -46,8 +47,11 @@ def add_generation(parser: ArgumentParser) -> None:
 
 def generation(args: Namespace) -> Generation:
     """The arguments of `add_generation`. Raises Invalid for a schema or grammar that cannot be read."""
+    asked = {name: getattr(args, name) for name in (*FLOATS, *INTS)}
+    if asked["seed"] == -1:
+        asked["seed"] = None  # a random one, as over HTTP
     return Generation(
-        sampling=Sampling(**{name: getattr(args, name) for name in (*FLOATS, *INTS)}),
+        sampling=Sampling(**asked),
         max_tokens=args.max_tokens,
         stop=tuple(args.stop),
         schema=_schema(args.schema) if args.schema else None,

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from anyform.cli import document
-from anyform.cli.arguments import add_json, add_library, add_settings, positive
+from anyform.cli.arguments import add_json, add_library, add_model, add_settings, positive
 from anyform.cli.background import waited
 from anyform.cli.opening import opened_for
 from anyform.cli.run import load
@@ -50,7 +50,7 @@ class Request:
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
+    add_model(parser)
     parser.add_argument("--requests", type=positive, default=8, metavar="N", help="requests in all (default: 8)")
     parser.add_argument("--concurrency", type=positive, default=1, metavar="N", help="requests at once (default: 1)")
     parser.add_argument(

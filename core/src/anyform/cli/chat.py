@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,19 @@ from anyform.cli.asking import Reply
 from anyform.cli.background import Answer
 from anyform.cli.run import load, write
 from anyform.cli.terminal import errors, output
-from anyform.contract.errors import Fault
+from anyform.contract.errors import ContextExceeded, Fault
+from anyform.contract.events import Done
 from anyform.contract.jobs import Chat, Complete, Generation, Message
 
 if TYPE_CHECKING:
     from anyform.contract.jobs import Job
     from anyform.kernel.runtime import Runtime
 
+FULL = 0.8
+"""The share of the context from which on a conversation is warned."""
 PROMPT, MORE = ">>> ", "... "
 FENCE = '"""'
+ROOM = "/clear begins anew, and --context N at the start gives more room"
 HELP = f"""\
 /bye            leave (so does Ctrl-D)
 /clear          forget the conversation
@@ -42,7 +47,7 @@ class Conversation:
         self._images = asking.pictures(args.image)
         self._messages: list[Message] = []
         self._out = output()
-        self._interrupted = False
+        self._interrupted = self._warned = False
 
     def hold(self) -> int:
         """Talk until the person leaves; the exit code."""
@@ -90,7 +95,7 @@ class Conversation:
             self._ask(text)
 
     def _begin_anew(self, said: str) -> None:
-        self._messages = []
+        self._messages, self._warned = [], False
         self._out.line(self._out.paint(f"({said})", "dim"))
 
     def _attach(self, path: Path) -> None:
@@ -122,15 +127,27 @@ class Conversation:
             self._images = ()
 
     def _remark(self, reply: Reply) -> None:
+        used, context = self._fill(reply)
         if reply.finish == "length":
-            self._out.line(self._out.paint("(cut off: --max-tokens or the context was reached)", "dim"))
+            why = f"the context of {context} tokens is full; {ROOM}" if used >= context else "--max-tokens was reached"
+            self._out.line(self._out.paint(f"(cut off: {why})", "dim"))
+        elif used >= FULL * context and self._task == "chat" and not self._warned:
+            self._warned = True
+            warning = f"the conversation fills {used} of the context's {context} tokens; {ROOM}"
+            errors().line(errors().paint(warning, "yellow"))
         if self._stats and reply.done:
             self._out.line(self._out.paint(f"({reply.speed()})", "dim"))
         self._out.line()
 
+    def _fill(self, reply: Reply) -> tuple[int, float]:
+        """(tokens of the conversation so far, of the context); the latter is infinite where there is none."""
+        loaded = next((one for one in self._runtime.loaded() if one.model == self._name), None)
+        usage = (reply.done or Done()).usage
+        return usage.prompt_tokens + usage.completion_tokens, (loaded and loaded.context) or inf
+
     def _complain(self, fault: Fault) -> None:
-        hint = " /clear begins anew." if fault.code == "context_length_exceeded" else ""
-        errors().line(errors().paint(f"{fault}{hint}", "red"))
+        text = f"{fault.message} {ROOM}." if isinstance(fault, ContextExceeded) else str(fault)
+        errors().line(errors().paint(text, "red"))
 
     def _job(self, text: str) -> Chat | Complete:
         if self._task == "complete":

@@ -5,14 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
+from shlex import quote
 from typing import Any, NoReturn, Protocol, TextIO, cast
 
 from anyform.cli import is_closed_pipe
+from anyform.cli.complaint import MISUSED, complain
 from anyform.cli.overview import COMMANDS
+from anyform.cli.parser import EXIT, Parser
 
 FAILED = 1
-MISUSED = 2
 
 
 class Command(Protocol):
@@ -25,15 +29,6 @@ class Command(Protocol):
         """Do it; the exit code. Faults may be raised."""
 
 
-class Parser(ArgumentParser):
-    """An argument parser whose complaint is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Complain and exit with 2."""
-        complain(f"{message}. See `{self.prog} --help`.")
-        raise SystemExit(MISUSED)
-
-
 def dispatch(arguments: list[str]) -> int:
     """Run the command that the first argument names; the exit code."""
     name, rest = arguments[0], arguments[1:]
@@ -42,53 +37,45 @@ def dispatch(arguments: list[str]) -> int:
     if name == "help":
         return dispatch([*rest[:1], "--help"]) if rest else _overview()
     if name not in COMMANDS:
-        return _unknown(name)
+        return _unknown(name, "--json" in arguments)
     _prepare_streams()
     _end_on_terminate()
     command = cast(Command, import_module(f"anyform.cli.{name}"))
-    takes, summary = COMMANDS[name]
-    usage = " ".join(f"anyform {name} {takes} [options]".split())
-    description = f"{summary[0].upper()}{summary[1:]}."
-    parser = Parser(prog=f"anyform {name}", usage=usage, description=description, allow_abbrev=False)
+    parser = Parser(name, *COMMANDS[name])
     command.configure(parser)
     try:
-        return _execute(command, parser.parse_intermixed_args(rest))
+        return _execute(command, parser.read(rest))
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else FAILED
 
 
-_ADVICE = "Check the disk, the permissions and where the output goes."
-
-
-def complain(text: str) -> None:
-    """Say *text* on standard error, in one line, red on a terminal."""
-    from anyform.cli.terminal import Terminal
-
-    terminal = Terminal(sys.stderr)
-    terminal.line(terminal.paint(f"anyform: {' '.join(text.split())}", "red"))
-
-
 def _execute(command: Command, args: Namespace) -> int:
     from anyform.config import debugging
-    from anyform.contract.errors import Fault
 
     try:
-        code = command.execute(args)
+        status = command.execute(args)
         sys.stdout.flush()
-        return code
-    except Fault as fault:
-        if debugging():
+        return status
+    except Exception as error:
+        if debugging() or (isinstance(error, OSError) and is_closed_pipe(error)):
             raise
-        complain(str(fault))
-    except OSError as error:
-        if debugging() or is_closed_pipe(error):
-            raise
-        complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}. {_ADVICE}")
-    except Exception as bug:
-        if debugging():
-            raise
-        complain(f"{type(bug).__name__}: {bug}. This is a bug in anyform; ANYFORM_DEBUG=1 shows where.")
+        message, hint, code = _told(error)
+        complain(message, hint, code=code, as_json=getattr(args, "json", False))
     return FAILED
+
+
+def _told(error: Exception) -> tuple[str, str, str]:
+    """(what happened, what to do, code)."""
+    from anyform.contract.errors import Fault
+
+    if isinstance(error, Fault):
+        return error.message, error.hint, error.code
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        advice = "Check the disk, the permissions and where the output goes."
+        return f"{error.strerror or error}{where}.", advice, "os_error"
+    advice = "This is a bug in anyform; ANYFORM_DEBUG=1 shows where."
+    return f"{type(error).__name__}: {error}.", advice, Fault.code
 
 
 def _overview() -> int:
@@ -105,13 +92,17 @@ def _version() -> int:
     return 0
 
 
-def _unknown(name: str) -> int:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
-    meant = f"Did you mean `anyform {near[0]}`?" if near else "`anyform --help` lists the commands."
-    complain(f"there is no command {name!r}. {meant}")
-    return MISUSED
+def _unknown(name: str, as_json: bool) -> int:
+    if name.startswith("-"):
+        message, hint = f"{name} stands before the command.", "Write `anyform COMMAND [options]`."
+    elif Path(name).exists():
+        message, hint = f"{name!r} is no command.", f"Did you mean `anyform run {quote(name)}`?"
+    else:
+        near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        meant = f"Did you mean `anyform {near[0]}`?" if near else "`anyform --help` lists the commands."
+        message, hint = f"there is no command {name!r}.", meant
+    complain(message, hint, code=MISUSED, as_json=as_json)
+    return EXIT
 
 
 def _prepare_streams() -> None:

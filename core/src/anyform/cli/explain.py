@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from anyform.cli import document
-from anyform.cli.arguments import add_json, add_library, add_settings
-from anyform.cli.opening import opened_for
+from anyform.cli.arguments import add_inspection
+from anyform.cli.opening import opened_for, spelled
 from anyform.cli.table import pairs, wrapped
 from anyform.cli.terminal import Terminal, output
 from anyform.kernel.units import size
@@ -18,17 +18,14 @@ if TYPE_CHECKING:
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
+    add_inspection(parser)
     parser.add_argument("--task", metavar="T", help="chat, complete, embed, ... (default: the model's main task)")
-    add_json(parser)
-    add_library(parser)
-    add_settings(parser)
 
 
 def execute(args: Namespace) -> int:
     """Print the decision; 1 if no backend passes."""
-    with opened_for(args) as (runtime, name):
-        decision = runtime.explain(name, args.task)
+    with opened_for(args, absent="look") as (runtime, name):
+        decision = runtime.explain(spelled(runtime, args, name), args.task)
     if args.json:
         document.show(decision)
     else:

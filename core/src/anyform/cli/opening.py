@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Literal
 
 from anyform.cli.arguments import read_config
 from anyform.config import Config
-from anyform.contract.errors import ModelNotFound
+from anyform.contract.errors import ModelAmbiguous, ModelNotFound
 
 if TYPE_CHECKING:
-    from anyform.kernel.library import Entry
+    from anyform.kernel.entry import Entry
     from anyform.kernel.runtime import Runtime
 
 Where = Literal["worker", "here"]
+Absent = Literal["refuse", "look", "pull"]
+OWN = "anyform"
+"""The source that is anyform's own folder."""
 
 
 @contextmanager
@@ -35,6 +38,8 @@ def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
         prefer=config.prefer,
         forbid=config.forbid,
         state=config.state_folder,
+        stores=config.stores,
+        order=config.models.quantizations,
     )
     try:
         yield runtime
@@ -43,17 +48,59 @@ def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
 
 
 @contextmanager
-def opened_for(args: Namespace, where: Where = "worker") -> Iterator[tuple[Runtime, str]]:
-    """A runtime, and the name in it of the model that `args.model` means: a path if that exists, else a name."""
+def opened_for(args: Namespace, where: Where = "worker", absent: Absent = "refuse") -> Iterator[tuple[Runtime, str]]:
+    """A runtime, and the name in it of the model that `args.model` means: a path if that exists, else a name.
+
+    *absent*: what to do about `owner/repo` that is not here: refuse, look at it where it lies, or pull it.
+    """
     config = read_config(args)
     path, variant = _path(args.model)
     if path is None:
-        with opened(config, where) as runtime:
-            yield runtime, runtime.find(args.model).name
+        with opened(with_own(config) if absent == "pull" else config, where) as runtime:
+            yield runtime, _named(runtime, args.model, config, absent)
         return
-    alone = replace(config, models=replace(config.models, paths=(path,), folders=()))
+    alone = replace(config, models=replace(config.models, paths=(path,), folders=(), sources=()))
     with opened(alone, where) as runtime:
         yield runtime, _only(runtime, path, variant).name
+
+
+def with_own(config: Config) -> Config:
+    """*config* with anyform's own folder among the sources, since what is pulled comes there."""
+    models = config.models
+    if OWN in models.sources:
+        return config
+    return replace(config, models=replace(models, sources=(OWN, *models.sources)))
+
+
+def _named(runtime: Runtime, model: str, config: Config, absent: Absent) -> str:
+    """The full name of the model that *model* names, here or on a hub."""
+    from anyform.sources import hubname
+
+    try:
+        return runtime.find(model).name
+    except ModelAmbiguous:
+        raise
+    except ModelNotFound:
+        reference = hubname.parsed(model)
+        if reference is None or absent == "refuse":
+            raise
+    from anyform.cli import pulling
+    from anyform.sources.hubpull import Wish
+
+    hub = pulling.hub_of(config)
+    if absent == "look":
+        return pulling.looked(hub, runtime, config, reference)
+    name = pulling.fetched(hub, runtime.plugins, config, Wish(reference=reference)).name
+    runtime.library.refresh()
+    return runtime.find(name).name
+
+
+def spelled(runtime: Runtime, args: Namespace, name: str) -> str:
+    """What the user typed, where that leaves a variant open: then an explanation says which was taken. Else *name*."""
+    path, variant = _path(args.model)
+    groups = () if variant else runtime.find(name).groups
+    typed = args.model if path is None else next(iter(groups), name)
+    return typed if runtime.library.choice(typed) else name
 
 
 def _path(text: str) -> tuple[Path | None, str]:

@@ -3,12 +3,21 @@
 COMMANDS = {
     "run": ("MODEL [PROMPT ...]", "chat with a model, or answer one prompt"),
     "serve": ("[PATH ...]", "serve models over HTTP, as OpenAI does"),
+    "pull": ("MODEL", "fetch a model from the hub"),
     "list": ("", "the models that are known"),
     "show": ("MODEL", "what a model says of itself"),
     "explain": ("MODEL", "which backend runs a model, and why"),
     "ps": ("", "the models that a server has loaded"),
     "load": ("MODEL", "load a model into a running server"),
     "unload": ("MODEL", "unload a model from a running server"),
+    "rm": ("MODEL", "delete a model that was pulled"),
+    "clean": ("", "delete what is incomplete, or everything that was pulled"),
+    "verify": ("[MODEL ...]", "check pulled files against their checksums"),
+    "du": ("", "what models take on the disk"),
+    "validate": ("PATH ...", "whether files are sound models"),
+    "login": ("", "store a token of the hub"),
+    "logout": ("", "forget the stored token"),
+    "whoami": ("", "the account that the hub takes us for"),
     "plugins": ("", "what is installed, and what is broken"),
     "doctor": ("", "check this machine, and say what to do"),
     "bench": ("MODEL", "measure a model's speed here"),
@@ -27,6 +36,7 @@ usage: anyform COMMAND [options]
 {commands}
 
   anyform run model.gguf               chat with a file
+  anyform run owner/repo:Q4_K_M        chat with a model from the hub
   anyform serve model.gguf             serve it at http://127.0.0.1:11540/v1
   anyform COMMAND --help               the options of a command
   anyform --version                    the version

@@ -11,10 +11,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from anyform.cli import asking, document
-from anyform.cli.arguments import add_library, add_settings
+from anyform.cli.arguments import add_library, add_model, add_offline, add_settings
 from anyform.cli.asking import Reply
 from anyform.cli.background import Answer, waited
-from anyform.cli.opening import opened_for
+from anyform.cli.opening import opened_for, spelled
 from anyform.cli.terminal import Terminal, errors, output
 from anyform.contract.errors import Invalid, Unsupported
 from anyform.contract.events import Event, Reasoning, Text
@@ -31,7 +31,7 @@ answer that once and end; only the answer goes to standard output."""
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = DESCRIPTION
-    parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
+    add_model(parser)
     parser.add_argument(
         "prompt", nargs="*", default=[], metavar="PROMPT", help="what to ask; `-` stands for standard input"
     )
@@ -43,6 +43,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--no-stream", action="store_true", help="print the answer when it is whole")
     parser.add_argument("--stats", action="store_true", help="say how many tokens it was, and how fast")
     parser.add_argument("--here", action="store_true", help="run the model in this process, not in a worker")
+    add_offline(parser)
     asking.add_generation(parser)
     add_settings(parser)
     add_library(parser)
@@ -54,7 +55,10 @@ def execute(args: Namespace) -> int:
     if prompt is not None and not prompt.strip() and not args.image:
         raise Invalid("the prompt is empty.", "Give one on the command line, or pipe it in.")
     logging.basicConfig(format="anyform: %(message)s", level=logging.WARNING)
-    with opened_for(args, "here" if args.here else "worker") as (runtime, name):
+    with opened_for(args, "here" if args.here else "worker", absent="pull") as (runtime, name):
+        choice = runtime.library.choice(spelled(runtime, args, name))
+        if choice:
+            errors().line(errors().paint(f"{name}: {choice}", "dim"))
         task = _task(runtime, name, args.raw)
         if prompt is None:
             from anyform.cli.chat import Conversation

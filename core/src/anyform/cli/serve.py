@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from anyform.cli.arguments import add_library, add_settings, positive, read_config
-from anyform.cli.opening import opened
+from anyform.cli.arguments import add_library, add_offline, add_settings, positive, read_config
+from anyform.cli.greeting import EVERYWHERE, SHOWN, announce
+from anyform.cli.opening import opened, with_own
+from anyform.cli.pulling import pulls_of
 from anyform.cli.run import load
-from anyform.cli.table import Cell, table
-from anyform.cli.terminal import Terminal, errors, output
+from anyform.cli.terminal import errors, output
 from anyform.config import Config
-from anyform.contract.errors import Fault, Invalid
+from anyform.contract.errors import Fault, Invalid, OutOfMemory
 
 if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
 
-HEAD = ("MODEL", "FORMAT", "QUANTIZATION", "RUNS ON")
-SHOWN = 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -39,7 +36,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="H", help="a further name that clients may use"
     )
-    parser.add_argument("--preload", action="store_true", help="load all models before the first request")
+    parser.add_argument("--preload", action="store_true", help="load what is named before the first request")
+    parser.add_argument("--pull", action="store_true", help="fetch owner/repo from the hub when a request names it")
+    add_offline(parser)
     add_settings(parser)
     add_library(parser)
 
@@ -48,7 +47,7 @@ def execute(args: Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     config = _configured(args)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    with suppress(KeyboardInterrupt), opened(config) as runtime:
+    with suppress(KeyboardInterrupt), opened(with_own(config) if config.models.pull else config) as runtime:
         _serve(runtime, config, args.preload)
     return 0
 
@@ -70,90 +69,68 @@ def _configured(args: Namespace) -> Config:
         allowed_hosts=(*found.server.allowed_hosts, *args.allow_host),
         **{name: value for name, value in asked.items() if value is not None},
     )
-    models = replace(found.models, paths=(*args.paths, *found.models.paths))
-    return replace(found, server=server, models=models)
+    return replace(found, server=server, models=replace(found.models, pull=found.models.pull or args.pull))
 
 
 def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
     from anyform.http import server
 
-    where = config.server.host, config.server.port
-    _check(runtime)
-    if config.server.host not in LOOPBACK:
-        open_to_all = f"listening on {config.server.host}: whoever reaches this machine can use it; no key is asked for"
-        errors().line(errors().paint(open_to_all, "yellow"))
+    host, port = config.server.host, config.server.port
+    _check(runtime, config)
+    if host not in LOOPBACK:
+        where = "all interfaces" if host in EVERYWHERE else host
+        warning = f"listening on {where}: whoever reaches this machine can use it; no key is asked for"
+        errors().line(errors().paint(warning, "yellow"))
     if preload:
-        server.listen(*where).close()
+        server.listen(host, port).close()
         _preload(runtime)
-    server.serve(runtime, *where, config.server, ready=lambda url: announce(output(), runtime, url), log=errors().line)
+    ready = partial(announce, output(), runtime, config.server)
+    pulls = pulls_of(config, runtime)
+    try:
+        server.serve(runtime, host, port, config.server, ready=ready, log=errors().line, pulls=pulls)
+    finally:
+        pulls.close()
 
 
-def _check(runtime: Runtime) -> None:
-    """Raise what no request could mend: a path that is no model, settings that no backend takes."""
-    for name in runtime.names():
+def _check(runtime: Runtime, config: Config) -> None:
+    """Raise what no request could mend: a path that is no model, settings that no backend takes.
+
+    A context that was asked for and does not fit is one of these if no model fits with it.
+    """
+    too_large: list[str] = []
+    names = _named(runtime) or runtime.names()[:SHOWN]
+    for name in names:
         decision = runtime.explain(name)
-        refused = [verdict.refusal for verdict in decision.verdicts if verdict.gate == "settings"]
-        if refused and decision.plan is None:
-            raise Invalid(f"{name} cannot be served so: {refused[0]}")
+        refused = {verdict.gate: verdict.refusal for verdict in decision.verdicts}
+        if decision.plan is None and "settings" in refused:
+            raise Invalid(f"{name} cannot be served so: {refused['settings']}")
+        if decision.plan is None and "memory" in refused and _context_asked(runtime, config, name):
+            too_large.append(f"{name} cannot be served so: it {refused['memory']}.")
+    if too_large and len(too_large) == len(names):
+        raise OutOfMemory(too_large[0])
+
+
+def _context_asked(runtime: Runtime, config: Config, name: str) -> bool:
+    own = (config.model.get(known) for known in (name, *runtime.find(name).aliases))
+    return any(settings.context is not None for settings in (config.defaults, *own) if settings)
 
 
 def _preload(runtime: Runtime) -> None:
-    """Load every model. One that fails is told and left to its first request; raises the Fault if all fail."""
-    faults = []
-    for name in runtime.names():
+    """Load what was named. One that fails is told and left to its first request; raises the last Fault if all fail."""
+    names = _named(runtime)
+    if not names:
+        raise Invalid("--preload has nothing to load.", "Name the models: `anyform serve PATH … --preload`.")
+    for name in names:
         try:
             load(runtime, name)
         except Fault as fault:
-            faults.append(fault)
-            errors().line(errors().paint(f"{name} is not loaded: {fault}", "red"))
-    if faults and not runtime.loaded():
-        raise faults[-1]
+            if name == names[-1] and not runtime.loaded():
+                raise
+            logged = bool(fault.details.get("tried"))
+            why = "its first request tries again" if logged else str(fault)
+            errors().line(errors().paint(f"{name} is not loaded: {why}", "red"))
 
 
-def announce(terminal: Terminal, runtime: Runtime, url: str) -> None:
-    """Say what is served, where, and how to ask."""
-    names = runtime.names()
-    terminal.line(f"anyform serves {terminal.paint(f'{url}/v1', 'cyan')} (Ctrl-C stops it)")
-    terminal.line()
-    if not names:
-        terminal.line(
-            terminal.paint("no models: name files or folders, or a folder of models with --models DIR", "yellow")
-        )
-    else:
-        table(terminal, HEAD, [_row(runtime, name) for name in names[:SHOWN]])
-        if len(names) > SHOWN:
-            terminal.line(f"… and {len(names) - SHOWN} more")
-        terminal.line()
-        terminal.line(_example(runtime, url, names))
-    terminal.stream.flush()
-
-
-def _row(runtime: Runtime, name: str) -> list[Cell]:
-    entry = runtime.find(name)
-    try:
-        quantization = runtime.metadata(entry).quantization or "-"
-        decision = runtime.explain(name)
-    except Fault as fault:
-        return [(name, "cyan"), entry.match.format, "-", (fault.message, "red")]
-    if decision.plan:
-        return [(name, "cyan"), entry.match.format, quantization, (decision.plan.plugin, "green")]
-    refusal = next((v.refusal for v in decision.verdicts if v.gate != "format"), "no plugin that is installed")
-    return [(name, "cyan"), entry.match.format, quantization, (f"nothing: {refusal}", "red")]
-
-
-def _example(runtime: Runtime, url: str, names: list[str]) -> str:
-    """A request that works for the first model that chats or completes."""
-    for name in names:
-        tasks = runtime.metadata(runtime.find(name)).tasks
-        if "chat" in tasks:
-            return _curl(
-                f"{url}/v1/chat/completions", {"model": name, "messages": [{"role": "user", "content": "Hello!"}]}
-            )
-        if "complete" in tasks:
-            return _curl(f"{url}/v1/completions", {"model": name, "prompt": "Once upon a time", "max_tokens": 64})
-    return f"curl {url}/v1/models"
-
-
-def _curl(url: str, body: Mapping[str, Any]) -> str:
-    text = json.dumps(body, ensure_ascii=False)
-    return f"curl {url} -H 'Content-Type: application/json' -d {quote(text)}"
+def _named(runtime: Runtime) -> list[str]:
+    """The models that the user named, and not those that just lie in some store."""
+    return [entry.name for entry in runtime.library.entries() if not entry.source]

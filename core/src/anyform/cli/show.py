@@ -7,49 +7,63 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from anyform.cli import document
-from anyform.cli.arguments import add_json, add_library, add_settings
-from anyform.cli.opening import opened_for
+from anyform.cli.arguments import add_inspection
+from anyform.cli.opening import opened_for, spelled
 from anyform.cli.table import Cell, amount, pairs
 from anyform.cli.terminal import Terminal, output
-from anyform.contract.facts import Finding, Metadata, Severity
+from anyform.contract.facts import Finding, Metadata, Settings, Severity
 from anyform.kernel.units import size
 
 if TYPE_CHECKING:
-    from anyform.kernel.library import Entry
+    from anyform.kernel.entry import Entry
     from anyform.kernel.router import Decision
+    from anyform.kernel.runtime import Runtime
 
 STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 LONG = 200
+CONTEXTS = (2048, 8192, 32768)
+"""Contexts that memory is told for, beside the one that the model was trained for."""
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
+    add_inspection(parser)
     parser.add_argument("--long", action="store_true", help="print long values, such as chat templates, whole")
-    add_json(parser)
-    add_library(parser)
-    add_settings(parser)
 
 
 def execute(args: Namespace) -> int:
     """Print the model's metadata, files, findings and memory; 1 if it is not sound."""
-    with opened_for(args) as (runtime, name):
+    with opened_for(args, absent="look") as (runtime, name):
         entry = runtime.find(name)
         metadata, findings = runtime.metadata(entry), runtime.findings(entry)
-        decision = runtime.explain(name)
+        decision = runtime.explain(spelled(runtime, args, name))
+        memory = _memory(runtime, entry, metadata)
     if args.json:
-        document.show(_document(entry, metadata, findings, decision))
+        document.show(_document(entry, metadata, findings, decision, memory))
     else:
-        _print(output(), entry, metadata, findings, decision, args.long)
+        _print(output(), entry, metadata, findings, _rows(entry, metadata, decision, memory), args.long)
     return 1 if any(finding.severity is Severity.CRITICAL for finding in findings) else 0
 
 
-def _document(entry: Entry, metadata: Metadata, findings: Sequence[Finding], decision: Decision) -> dict[str, Any]:
+def _memory(runtime: Runtime, entry: Entry, metadata: Metadata) -> dict[int, int]:
+    """Context -> estimated bytes, for a few contexts up to what the model was trained for."""
+    trained = metadata.context or 0
+    contexts = [context for context in CONTEXTS if context < trained] + ([trained] if trained else [])
+    found = {context: runtime.explain(entry, settings=Settings(context=context)) for context in contexts}
+    return {context: made.estimate_bytes for context, made in found.items() if made.estimate_bytes}
+
+
+def _document(
+    entry: Entry, metadata: Metadata, findings: Sequence[Finding], decision: Decision, memory: Mapping[int, int]
+) -> dict[str, Any]:
     return {
         "name": entry.name,
         "aliases": entry.aliases,
         "plugin": entry.plugin,
-        "path": entry.path,
+        "here": entry.here,
+        "path": entry.path if entry.here else entry.places[0].path,
+        "places": entry.places,
+        "about": entry.about,
         "size_bytes": entry.size_bytes,
         "match": entry.match,
         "metadata": metadata,
@@ -58,20 +72,27 @@ def _document(entry: Entry, metadata: Metadata, findings: Sequence[Finding], dec
         "context": decision.context,
         "context_why": decision.context_why,
         "estimate_bytes": decision.estimate_bytes,
+        "memory_bytes": memory,
     }
 
 
 def _print(
-    terminal: Terminal, entry: Entry, metadata: Metadata, findings: Sequence[Finding], decision: Decision, long: bool
+    terminal: Terminal,
+    entry: Entry,
+    metadata: Metadata,
+    findings: Sequence[Finding],
+    rows: Sequence[tuple[str, Cell]],
+    long: bool,
 ) -> None:
     terminal.line(terminal.paint(entry.name, "cyan"))
-    pairs(terminal, [(name, value) for name, value in _rows(entry, metadata, decision) if value])
+    pairs(terminal, [(name, value) for name, value in rows if value])
     _section(terminal, "files", [(name, "") for name in entry.match.files])
     _section(terminal, "more", [(name, _short(value, long)) for name, value in _flat(metadata.extra)])
+    _section(terminal, "its store says", [(name, _short(value, long)) for name, value in _flat(entry.about)])
     _section(terminal, "findings", [(one.severity.name.lower(), (one.text, STYLES[one.severity])) for one in findings])
 
 
-def _rows(entry: Entry, metadata: Metadata, decision: Decision) -> list[tuple[str, Cell]]:
+def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Mapping[int, int]) -> list[tuple[str, Cell]]:
     loaded = f"{decision.context} tokens ({decision.context_why})" if decision.context else ""
     runs = (
         f"{decision.plan.backend} (plugin {decision.plan.plugin})"
@@ -94,10 +115,13 @@ def _rows(entry: Entry, metadata: Metadata, decision: Decision) -> list[tuple[st
         ("license", metadata.license),
         ("size", size(entry.size_bytes)),
         ("also called", ", ".join(entry.aliases)),
-        ("folder", entry.path),
+        ("folder", entry.path if entry.here else ""),
+        ("not here yet", "" if entry.here else f"{entry.places[0].path}: `anyform pull {entry.name}` fetches it"),
+        ("also lies in", "\n".join(f"{spot.path} ({spot.source})" for spot in entry.places[1:])),
         ("runs on", runs),
         ("loads with", loaded),
         ("memory", f"{size(decision.estimate_bytes)} estimated" if decision.estimate_bytes else ""),
+        ("memory by context", " · ".join(f"{context}: {size(needed)}" for context, needed in memory.items())),
     ]
 
 

@@ -100,6 +100,12 @@ class ModelNotFound(Fault):
     category = Category.NOT_FOUND
 
 
+class ModelAmbiguous(ModelNotFound):
+    """A name that several models could mean; details: candidates, their full names."""
+
+    code = "model_ambiguous"
+
+
 class UnknownFormat(Fault):
     """Files that no installed plugin recognises."""
 

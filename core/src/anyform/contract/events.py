@@ -11,12 +11,13 @@ from anyform.contract.facts import fact
 
 @fact
 class TokenLogprob:
-    """One generated token: its text, its bytes (text may be a replacement), its log-probability."""
+    """One token: its text, its bytes (text may be a replacement), its log-probability."""
 
     token: str
     id: int
     bytes: tuple[int, ...]
-    logprob: float
+    logprob: float | None = None
+    """None: nothing comes before it, so nothing says how likely it was (the first token of an echoed prompt)."""
     top: tuple[TokenLogprob, ...] = ()
     """The most likely tokens at this place, best first; their own `top` is empty."""
 

@@ -7,7 +7,8 @@ An implementation may take fewer arguments than the spec. `docs/contract.md` is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from anyform.contract.facts import (
     ModelFiles,
     Plan,
     Settings,
+    fact,
 )
 from anyform.contract.jobs import Job
 from anyform.contract.model import LoadedModel
@@ -36,13 +38,42 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
+@fact
+class Place:
+    """Where something lies that may be a model: a file, a folder, some files of a folder, or a folder to search."""
+
+    path: Path
+    """A file or a folder. Symbolic links are kept: what a link is called may be the model's name."""
+    name: str = ""
+    """What the source calls it, such as `owner/repo`; empty: the file's stem or the folder's name serves.
+    In a folder to search: what the names below begin with."""
+    aliases: tuple[str, ...] = ()
+    """Further names of the very same model, such as a store's other tags."""
+    files: tuple[str, ...] = ()
+    """Of the folder only these files, relative POSIX names; empty: all."""
+    search: bool = False
+    """Whether models lie anywhere below the folder, to be found by looking."""
+    skip: tuple[str, ...] = ()
+    """In a folder to search: folders below it, relative POSIX names, that are not looked into."""
+    revision: str = ""
+    """Which state of a repository it is."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Relative name -> SHA-256 in hexadecimal, where the source knows it without reading the file."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What the store says of the model (template, parameters, license): JSON values, shown and not acted upon."""
+
+
 class ModelSource(Protocol):
-    """A place where models come from."""
+    """A store of models. They are read where they lie; a source writes nothing."""
 
     name: str
+    """One lower-case word, which settings and `anyform list` show: `huggingface`, `ollama`."""
 
-    def find(self) -> Iterable[Path]:
-        """Folders and files of models that lie here already; reads directory listings only."""
+    def find(self) -> Iterable[Place]:
+        """All places of this store; empty when the store does not exist. Reads listings and small records only.
+
+        The better place comes first where two have one name. What cannot be read is left out.
+        """
 
 
 class Routes(Protocol):
@@ -82,8 +113,8 @@ def find_devices() -> list[Device]:
 
 @hookspec
 def list_sources() -> list[ModelSource]:
-    """Asks: where do models come from?
-    When and where: collected, when the library is listed.
+    """Asks: which stores of models do you know? Such as the models that a package brings along.
+    When and where: collected, when the library is first looked at.
     Engine: not imported.
     Empty means: this plugin brings no source.
     """

@@ -92,6 +92,21 @@ class Sampling:
     seed: int | None = None
 
 
+RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_k": (-1, 2**31 - 1),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "repeat_penalty": (0, 100),
+    "repeat_last_n": (-1, 2**31 - 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "seed": (-(2**63), 2**64 - 1),
+}
+"""The least and the greatest value of `Sampling`'s numbers that a request may ask for."""
+
+
 @fact
 class Generation:
     """What every text-generating job has in common."""

@@ -23,18 +23,21 @@ from anyform.http.control import Control
 from anyform.http.guard import Guard
 from anyform.http.health import Health
 from anyform.http.model import Models
+from anyform.http.pull import Pull
+from anyform.http.registry import Registry
 from anyform.http.service import Read, Service
 
 if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
+    from anyform.sources.hubpulls import Pulls
 
 log = logging.getLogger("anyform.http")
 
 
-def create(runtime: Runtime, config: HttpConfig | None = None) -> FastAPI:
-    """The application over *runtime*, which stays the caller's to close."""
+def create(runtime: Runtime, config: HttpConfig | None = None, pulls: Pulls | None = None) -> FastAPI:
+    """The application over *runtime*, which stays the caller's to close; so do *pulls*, which fetch models."""
     config = config or HttpConfig()
-    service = Service(runtime, config)
+    service = Service(runtime, config, pulls)
     app = FastAPI(
         title="anyform",
         version=__version__,
@@ -83,6 +86,7 @@ def _endpoint(service: Service, read: Read) -> Callable[[Request], Awaitable[Res
 
 def _add_rest(app: FastAPI, service: Service) -> None:
     models, health, control = Models(service), Health(service), Control(service)
+    registry, pull = Registry(service), Pull(service)
     routes: list[tuple[str, str, Callable[..., Any]]] = [
         ("GET", "/v1/models", models.all),
         ("GET", "/v1/models/{model:path}", models.one),
@@ -93,6 +97,12 @@ def _add_rest(app: FastAPI, service: Service) -> None:
         ("POST", "/runtime/unload/{model:path}", control.unload),
         ("GET", "/runtime/explain/{model:path}", control.explain),
         ("GET", "/registry/validate/{model:path}", control.validate),
+        ("GET", "/registry/models", registry.models),
+        ("GET", "/registry/models/{model:path}", registry.model),
+        ("GET", "/registry/suggestions", registry.suggestions),
+        ("GET", "/registry/pull", pull.all),
+        ("POST", "/registry/pull", pull.start),
+        ("DELETE", "/registry/pull/{model:path}", pull.cancel),
     ]
     for method, path, endpoint in routes:
         app.add_api_route(path, endpoint, methods=[method], response_model=None)

@@ -10,7 +10,7 @@ from anyform.contract.events import Done, Event, Reasoning, Text, TokenLogprob, 
 from anyform.contract.jobs import Chat, Generation
 from anyform.http import generation, message
 from anyform.http.fields import Fields, wrong
-from anyform.http.reply import FINGERPRINT, JSON, SSE, Ask, Head, Writer, added, dumps, finish, logprob, usage
+from anyform.http.reply import JSON, SSE, Ask, Chunk, Head, Writer, added, dumps, finish, logprob, whole
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -75,16 +75,10 @@ class Stream:
     media_type = SSE
 
     def __init__(self, head: Head, n: int, counted: bool) -> None:
-        """*counted*: whether usage is wanted; then every chunk but the last has `usage: null`."""
+        """*counted*: whether usage is wanted."""
         self._n = n
-        self._counted = counted
         self._usage = Usage()
-        self._open = (
-            f'data: {{"id":"chatcmpl-{head.key}","object":"chat.completion.chunk","created":{head.created},'
-            f'"model":{quote(head.model)},"system_fingerprint":"{FINGERPRINT}","choices":['
-        )
-        self._close = '],"usage":null}\n\n' if counted else "]}\n\n"
-        self._tail = ',"finish_reason":null}' + self._close
+        self._chunk = Chunk(head, "chatcmpl", "chat.completion.chunk", counted)
         self._key = head.key
         self._begun: set[int] = set()
         self._calls: set[tuple[int, int]] = set()
@@ -101,10 +95,7 @@ class Stream:
         return b""
 
     def end(self) -> bytes:
-        if not self._counted:
-            return b"data: [DONE]\n\n"
-        last = f'{self._open}],"usage":{dumps(usage(self._usage))}}}\n\n'
-        return (last + "data: [DONE]\n\n").encode("ascii")
+        return self._chunk.last(self._usage)
 
     def _say(self, field: str, event: Text | Reasoning) -> bytes:
         if not event.text and not event.logprobs:
@@ -112,18 +103,18 @@ class Stream:
         first = self._begin(event.index, '""')
         logs = dumps(logprobs(event.logprobs)) if event.logprobs else "null"
         delta = f'{{"{field}":{quote(event.text)}}},"logprobs":{logs}'
-        return f'{first}{self._open}{{"index":{event.index},"delta":{delta}{self._tail}'.encode("ascii")
+        return f'{first}{self._chunk.open}{{"index":{event.index},"delta":{delta}{self._chunk.tail}'.encode("ascii")
 
     def _begin(self, index: int, content: str) -> str:
         """The first delta of an answer, with its role; "" once it was sent."""
         if index in self._begun:
             return ""
         self._begun.add(index)
-        return self._chunk(index, f'{{"role":"assistant","content":{content},"refusal":null}}')
+        return self._delta(index, f'{{"role":"assistant","content":{content},"refusal":null}}')
 
-    def _chunk(self, index: int, delta: str, reason: str = "null") -> str:
+    def _delta(self, index: int, delta: str, reason: str = "null") -> str:
         choice = f'{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{reason}}}'
-        return self._open + choice + self._close
+        return self._chunk.open + choice + self._chunk.close
 
     def _call(self, event: ToolCall) -> str:
         piece: dict[str, Any] = {"index": event.call}
@@ -132,12 +123,12 @@ class Stream:
             self._calls.add((event.index, event.call))
             piece |= {"id": call_id(event, self._key), "type": "function"}
             function = {"name": event.name, **function}
-        return self._chunk(event.index, dumps({"tool_calls": [{**piece, "function": function}]}))
+        return self._delta(event.index, dumps({"tool_calls": [{**piece, "function": function}]}))
 
     def _finish(self, done: Done) -> bytes:
         self._usage = added(self._usage, done.usage)
         chunks = [
-            self._begin(index, '""') + self._chunk(index, "{}", f'"{finish(done, index)}"') for index in range(self._n)
+            self._begin(index, '""') + self._delta(index, "{}", f'"{finish(done, index)}"') for index in range(self._n)
         ]
         return "".join(chunks).encode("ascii")
 
@@ -166,17 +157,8 @@ class Whole:
         return b""
 
     def end(self) -> bytes:
-        return dumps(
-            {
-                "id": f"chatcmpl-{self._head.key}",
-                "object": "chat.completion",
-                "created": self._head.created,
-                "model": self._head.model,
-                "choices": [self._choice(index, choice) for index, choice in enumerate(self._choices)],
-                "usage": usage(self._done.usage),
-                "system_fingerprint": FINGERPRINT,
-            }
-        ).encode("ascii")
+        choices = [self._choice(index, choice) for index, choice in enumerate(self._choices)]
+        return whole(self._head, "chatcmpl", "chat.completion", choices, self._done.usage)
 
     def _choice(self, index: int, choice: _Choice) -> dict[str, Any]:
         return {

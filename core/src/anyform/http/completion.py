@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
-from anyform.contract.events import Done, Event, Text, Usage
+from anyform.contract.events import Done, Event, Text, TokenLogprob, Usage
 from anyform.contract.jobs import Complete, Generation
 from anyform.http import generation
 from anyform.http.fields import Fields, is_tokens, mistyped, tokens, wrong
-from anyform.http.reply import FINGERPRINT, JSON, SSE, Ask, Head, Writer, added, dumps, finish, logprob, usage
+from anyform.http.reply import JSON, SSE, Ask, Chunk, Head, Writer, added, dumps, finish, logprob, whole
 
 MAX_TOKENS = 16
 """The dialect's own default."""
@@ -77,18 +77,12 @@ class Stream:
     media_type = SSE
 
     def __init__(self, head: Head, wanted: Generation, counted: bool) -> None:
-        """*counted*: whether usage is wanted; then every chunk but the last has `usage: null`."""
+        """*counted*: whether usage is wanted."""
         self._n = wanted.n
-        self._counted = counted
         self._scored = wanted.logprobs
         self._usage = Usage()
         self._logs: dict[int, _Logprobs] = {}
-        self._open = (
-            f'data: {{"id":"cmpl-{head.key}","object":"text_completion","created":{head.created},'
-            f'"model":{quote(head.model)},"system_fingerprint":"{FINGERPRINT}","choices":['
-        )
-        self._close = '],"usage":null}\n\n' if counted else "]}\n\n"
-        self._tail = ',"finish_reason":null}' + self._close
+        self._chunk = Chunk(head, "cmpl", "text_completion", counted)
 
     def write(self, event: Event, job: int = 0) -> bytes:
         if isinstance(event, Text):
@@ -98,17 +92,14 @@ class Stream:
         return b""
 
     def end(self) -> bytes:
-        if not self._counted:
-            return b"data: [DONE]\n\n"
-        last = f'{self._open}],"usage":{dumps(usage(self._usage))}}}\n\n'
-        return (last + "data: [DONE]\n\n").encode("ascii")
+        return self._chunk.last(self._usage)
 
     def _say(self, event: Text, index: int) -> bytes:
         if not event.text and not event.logprobs:
             return b""
         logs = self._weigh(event, index) if self._scored else "null"
         said = f'{{"index":{index},"text":{quote(event.text)},"logprobs":{logs}'
-        return f"{self._open}{said}{self._tail}".encode("ascii")
+        return f"{self._chunk.open}{said}{self._chunk.tail}".encode("ascii")
 
     def _weigh(self, event: Text, index: int) -> str:
         part = self._logs.setdefault(index, _Logprobs()).add(event)
@@ -120,7 +111,7 @@ class Stream:
 
     def _last(self, index: int, reason: str) -> str:
         choice = f'{{"index":{index},"text":"","logprobs":null,"finish_reason":"{reason}"}}'
-        return self._open + choice + self._close
+        return self._chunk.open + choice + self._chunk.close
 
 
 class Whole:
@@ -148,17 +139,8 @@ class Whole:
         return b""
 
     def end(self) -> bytes:
-        return dumps(
-            {
-                "id": f"cmpl-{self._head.key}",
-                "object": "text_completion",
-                "created": self._head.created,
-                "model": self._head.model,
-                "choices": [self._choice(index) for index in range(len(self._texts))],
-                "usage": usage(self._usage),
-                "system_fingerprint": FINGERPRINT,
-            }
-        ).encode("ascii")
+        choices = [self._choice(index) for index in range(len(self._texts))]
+        return whole(self._head, "cmpl", "text_completion", choices, self._usage)
 
     def _choice(self, index: int) -> dict[str, Any]:
         return {
@@ -184,12 +166,16 @@ class _Logprobs:
         for token in event.logprobs:
             part["tokens"].append(token.token)
             part["token_logprobs"].append(logprob(token.logprob))
-            part["top_logprobs"].append({other.token: logprob(other.logprob) for other in token.top})
+            part["top_logprobs"].append(_alternatives(token))
             part["text_offset"].append(self._offset)
             self._offset += len(token.token)
         for name, values in part.items():
             self.whole[name].extend(values)
         return part
+
+
+def _alternatives(token: TokenLogprob) -> dict[str, float | None] | None:
+    return None if token.logprob is None else {other.token: logprob(other.logprob) for other in token.top}
 
 
 def _arrays() -> dict[str, list[Any]]:

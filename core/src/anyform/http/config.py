@@ -25,3 +25,5 @@ class HttpConfig:
     """Requests that may wait for one model, beside those that run; one more is answered 429."""
     grace_s: int = 1
     """How long running answers may go on after the server was told to stop."""
+    suggestions: str = ""
+    """A file of models to suggest; empty: anyform's own."""

@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from anyform.contract.errors import Fault, ModelNotFound, RefusedRequest
-from anyform.contract.facts import Settings, Severity
+from anyform.contract.facts import Settings
 from anyform.http import body
 from anyform.http.fields import Fields
+from anyform.sources.checking import validity
 
 if TYPE_CHECKING:
-    from anyform.contract.facts import Finding
     from anyform.http.service import Service
-    from anyform.kernel.library import Entry
+    from anyform.kernel.entry import Entry
     from anyform.kernel.router import Decision
     from anyform.kernel.runtime import Loaded, Runtime
 
@@ -68,28 +68,6 @@ def status(loaded: Loaded) -> dict[str, Any]:
     """One loaded model, as /runtime/status lists it."""
     facts = asdict(loaded)
     return {"status": "ready", "runtime": loaded.backend, **facts}
-
-
-def validity(entry: Entry, findings: list[Finding], backend: str) -> dict[str, Any]:
-    """What /registry/validate answers; *backend*: what would run it, "" for nothing here."""
-    critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
-    found = f"{entry.match.format.upper()} format detected"
-    return {
-        "model": entry.name,
-        "format": entry.match.format,
-        "valid": not critical,
-        "files": list(entry.match.files),
-        "message": critical[0].text if critical else f"{found} - {_suits(backend)}",
-        "why": entry.match.why,
-        "findings": [
-            {"code": finding.code, "severity": finding.severity.name.lower(), "text": finding.text}
-            for finding in findings
-        ],
-    }
-
-
-def _suits(backend: str) -> str:
-    return f"compatible with {backend}" if backend else "no installed backend can run it here"
 
 
 def decision(made: Decision) -> dict[str, Any]:

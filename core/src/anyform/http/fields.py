@@ -84,7 +84,7 @@ class Fields:
             mistyped(self.path(name), "a boolean", value)
         return value
 
-    def integer(self, *names: str, low: int | None = None, high: int | None = None) -> int | None:
+    def integer(self, *names: str, low: float | None = None, high: float | None = None) -> int | None:
         """An integer within low..high; 4.0 is one."""
         name, value = self.find(*names)
         if value is None:

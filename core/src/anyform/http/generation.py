@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anyform.contract.jobs import Generation, Sampling
+from anyform.contract.jobs import RANGES, Generation, Sampling
 from anyform.http.fields import Fields, mistyped, wrong
 
 TOP_LOGPROBS = 20
@@ -40,20 +40,30 @@ def read(fields: Fields, *, max_tokens: int | None, logprobs: bool = False, top_
 
 
 def _sampling(fields: Fields) -> Sampling:
-    seed = fields.integer("seed", low=-(2**63), high=2**64 - 1)
+    seed = _integer(fields, "seed")
     return Sampling(
-        temperature=fields.number("temperature", low=0, high=2),
-        top_k=fields.integer("top_k", low=-1, high=2**31 - 1),
-        top_p=fields.number("top_p", low=0, high=1),
-        min_p=fields.number("min_p", low=0, high=1),
-        typical_p=fields.number("typical_p", "typ_p", low=0, high=1),
-        repeat_penalty=fields.number("repeat_penalty", "repetition_penalty", low=0, high=100),
-        repeat_last_n=fields.integer("repeat_last_n", low=-1, high=2**31 - 1),
-        presence_penalty=fields.number("presence_penalty", low=-2, high=2),
-        frequency_penalty=fields.number("frequency_penalty", low=-2, high=2),
+        temperature=_number(fields, "temperature"),
+        top_k=_integer(fields, "top_k"),
+        top_p=_number(fields, "top_p"),
+        min_p=_number(fields, "min_p"),
+        typical_p=_number(fields, "typical_p", "typ_p"),
+        repeat_penalty=_number(fields, "repeat_penalty", "repetition_penalty"),
+        repeat_last_n=_integer(fields, "repeat_last_n"),
+        presence_penalty=_number(fields, "presence_penalty"),
+        frequency_penalty=_number(fields, "frequency_penalty"),
         logit_bias=_bias(fields),
         seed=None if seed == -1 else seed,  # llama.cpp's way to ask for a random one
     )
+
+
+def _number(fields: Fields, name: str, *spellings: str) -> float | None:
+    low, high = RANGES[name]
+    return fields.number(name, *spellings, low=low, high=high)
+
+
+def _integer(fields: Fields, name: str) -> int | None:
+    low, high = RANGES[name]
+    return fields.integer(name, low=low, high=high)
 
 
 def _bias(fields: Fields) -> Mapping[int, float]:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 if TYPE_CHECKING:
     from anyform.http.service import Service
-    from anyform.kernel.library import Entry
+    from anyform.kernel.entry import Entry
     from anyform.kernel.runtime import Runtime
 
 OWNER = "anyform"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Protocol
 
 from anyform import __version__
@@ -63,6 +64,40 @@ def dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
+def whole(head: Head, id_prefix: str, kind: str, choices: Sequence[Any], counted: Usage) -> bytes:
+    """The body of an answer that is not streamed; *kind*: its `object`."""
+    answer = {
+        "id": f"{id_prefix}-{head.key}",
+        "object": kind,
+        "created": head.created,
+        "model": head.model,
+        "choices": choices,
+        "usage": usage(counted),
+        "system_fingerprint": FINGERPRINT,
+    }
+    return dumps(answer).encode("ascii")
+
+
+class Chunk:
+    """The parts of a stream's chunks that no event changes, serialised once."""
+
+    def __init__(self, head: Head, id_prefix: str, kind: str, counted: bool) -> None:
+        """*counted*: whether usage is wanted; then every chunk but the last has `usage: null`."""
+        self.open = (
+            f'data: {{"id":"{id_prefix}-{head.key}","object":"{kind}","created":{head.created},'
+            f'"model":{quote(head.model)},"system_fingerprint":"{FINGERPRINT}","choices":['
+        )
+        self.close = '],"usage":null}\n\n' if counted else "]}\n\n"
+        self.tail = ',"finish_reason":null}' + self.close
+        self._counted = counted
+
+    def last(self, total: Usage) -> bytes:
+        """The end of the stream, with *total* where usage is wanted."""
+        if not self._counted:
+            return b"data: [DONE]\n\n"
+        return f'{self.open}],"usage":{dumps(usage(total))}}}\n\ndata: [DONE]\n\n'.encode("ascii")
+
+
 def added(one: Usage, other: Usage) -> Usage:
     """The tokens of both."""
     return Usage(
@@ -95,6 +130,6 @@ def finish(done: Done, index: int) -> str:
     return "stop" if reason == "cancelled" else reason
 
 
-def logprob(value: float) -> float:
-    """A log-probability that JSON can hold; OpenAI writes -9999.0 for what never happens."""
-    return max(value, -9999.0)
+def logprob(value: float | None) -> float | None:
+    """A log-probability that JSON can hold; OpenAI writes -9999.0 for what never happens, null for what has none."""
+    return None if value is None else max(value, -9999.0)

@@ -24,6 +24,7 @@ from anyform.http.service import Service
 
 if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
+    from anyform.sources.hubpulls import Pulls
 
 Say = Callable[[str], None]
 KEEP_ALIVE_S = 75
@@ -45,16 +46,18 @@ def serve(
     *,
     ready: Say | None = None,
     log: Say | None = None,
+    pulls: Pulls | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; blocks. *port* 0: any free one. Raises CannotListen.
 
+    *pulls*: fetches models that clients ask for; None: refused.
     *ready* is called once with the URL, when requests are taken; *log* with each line of warning or error.
     """
     sock = listen(host, port)
     with sock, _logging(log):
         bound = sock.getsockname()[1]
         config = replace(config or HttpConfig(), host=host, port=bound)
-        Server(runtime, config, ready).run([sock])
+        Server(runtime, config, ready, pulls).run([sock])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -92,8 +95,10 @@ def _hint(port: int) -> str:
 class Server(uvicorn.Server):
     """Uvicorn, quiet, which returns after a signal and does not raise it anew, so that the caller can clean up."""
 
-    def __init__(self, runtime: Runtime, config: HttpConfig, ready: Say | None = None) -> None:
-        made = app.create(runtime, config)
+    def __init__(
+        self, runtime: Runtime, config: HttpConfig, ready: Say | None = None, pulls: Pulls | None = None
+    ) -> None:
+        made = app.create(runtime, config, pulls)
         super().__init__(
             uvicorn.Config(
                 made,

@@ -17,15 +17,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from anyform.contract.errors import Closed, ContextExceeded, Fault, ModelNotFound, WorkerDied
+from anyform.contract.errors import Closed, ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, WorkerDied
 from anyform.contract.events import Done
-from anyform.http import body, bridge, fault, reply
+from anyform.http import body, bridge, fault, pull, reply
 from anyform.http.config import HttpConfig
 from anyform.http.gate import Gate
 
 if TYPE_CHECKING:
-    from anyform.kernel.library import Entry
+    from anyform.kernel.entry import Entry
     from anyform.kernel.runtime import Runtime
+    from anyform.sources.hubpulls import Pulls
 
 Read = Callable[[Mapping[str, Any]], reply.Ask]
 LARGE = 32 * 1024
@@ -40,8 +41,10 @@ log = logging.getLogger("anyform.http")
 class Service:
     """What all resources of one server share."""
 
-    def __init__(self, runtime: Runtime, config: HttpConfig) -> None:
+    def __init__(self, runtime: Runtime, config: HttpConfig, pulls: Pulls | None = None) -> None:
         self.runtime = runtime
+        self.pulls = pulls
+        """Fetches models; None: this server does not."""
         self.config = config
         self.threads = bridge.Threads()
         self.gate = Gate(config.queue)
@@ -64,6 +67,12 @@ class Service:
         """The library's entry for a name. What looks like a path is no name. Raises ModelNotFound."""
         if not is_name(model):
             raise ModelNotFound(f"there is no model {model[:200]!r}.", "Model names are listed under /v1/models.")
+        try:
+            return await self.threads.quick(self.runtime.find, model)
+        except ModelAmbiguous:
+            raise
+        except ModelNotFound as absent:
+            await pull.bring(self, model, absent)
         return await self.threads.quick(self.runtime.find, model)
 
     async def _canonical(self, model: str) -> str:

@@ -61,12 +61,17 @@ class Choice:
     def __init__(self, plugins: Plugins, hardware: Hardware, learned: Learned, probe: Probe | None) -> None:
         """*probe*: how to prove an engine that was never proven here; None: leave it unproven."""
         self._plugins, self._hardware, self._learned, self._probe = plugins, hardware, learned, probe
+        self._backends: list[tuple[str, BackendInfo]] | None = None
+        self._versions: dict[tuple[str, ...], tuple[dict[str, str], tuple[str, ...]]] = {}
         self.unfit: dict[str, Fault] = {}
         """Plugin -> the fault by which it refused the settings."""
 
     def backends(self) -> list[tuple[str, BackendInfo]]:
         """(plugin, backend) of every sound plugin."""
-        return [(plugin, info) for plugin, answer in self._plugins.ask_all("list_backends") for info in answer]
+        if self._backends is None:
+            asked = self._plugins.ask_all("list_backends")
+            self._backends = [(plugin, info) for plugin, answer in asked for info in answer]
+        return self._backends
 
     def decide(self, models: Sequence[Model], need: Need, wanted: Settings, prefer: Sequence[str]) -> Decision:
         """Judge every (form of the model, backend) pair."""
@@ -76,20 +81,32 @@ class Choice:
             for plugin, info in self.backends()
         ]
         decision = rank(pairs, need, prefer)
+        unproven = dict.fromkeys(
+            f"{candidate.plugin} is unproven: its engine was never imported on this machine; the first load tries it"
+            for _, _, _, candidate in pairs
+            if candidate.device and candidate.backend.engine and not (candidate.missing or candidate.capabilities)
+        )
         broken = [f"plugin {r.name} is broken: {r.reason}" for r in self._plugins.records if not r.sound]
         failed = [str(fault.message) for fault in self._plugins.failures]
-        return replace(decision, notes=(*decision.notes, *broken, *failed))
+        return replace(decision, notes=(*decision.notes, *unproven, *broken, *failed))
 
     def engine_state(self, plugin: str, info: BackendInfo) -> EngineState:
-        versions, missing = engine_versions(info)
+        versions, missing = self._engine(info)
         capabilities, trouble = (None, "") if missing else self._capabilities(plugin, info)
         return EngineState(
             plugin=plugin, backend=info, versions=versions, missing=missing, capabilities=capabilities, trouble=trouble
         )
 
+    def _engine(self, info: BackendInfo) -> tuple[dict[str, str], tuple[str, ...]]:
+        """`engine_versions`, looked up once a choice: it reads several files."""
+        known = self._versions.get(info.engine)
+        if known is None:
+            known = self._versions[info.engine] = engine_versions(info)
+        return known
+
     def _capabilities(self, plugin: str, info: BackendInfo) -> tuple[Capabilities | None, str]:
         """(what is known, why the probe failed)."""
-        key = engine_key(plugin, info)
+        key = engine_key(plugin, info, self._engine(info)[0])
         known = self._learned.capabilities(key)
         if known is not None or self._probe is None or not info.engine:
             return known, ""
@@ -105,7 +122,7 @@ class Choice:
     ) -> Candidate:
         if match.format not in (*info.reads, *info.converts):
             return Candidate(plugin=plugin, backend=info)
-        _, missing = engine_versions(info)
+        _, missing = self._engine(info)
         capabilities, unusable = (None, "") if missing else self._capabilities(plugin, info)
         settings = replace(wanted, parallel=wanted.parallel or PARALLEL)
         try:

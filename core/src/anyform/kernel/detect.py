@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from anyform.contract.errors import UnknownFormat
 from anyform.contract.facts import FormatMatch
 from anyform.kernel.files import FolderFiles
@@ -30,9 +32,11 @@ def _holds(match: FormatMatch, name: str) -> bool:
 
 def require(plugins: Plugins, files: FolderFiles) -> list[Found]:
     """`matches`, or UnknownFormat that says what was looked for."""
-    found = matches(plugins, files)
-    if found:
-        return found
+    return matches(plugins, files) or refuse(plugins, files)
+
+
+def refuse(plugins: Plugins, files: FolderFiles) -> NoReturn:
+    """Raise UnknownFormat, saying what was looked for."""
     formats = sorted(
         {name for _, backends in plugins.ask_all("list_backends") for b in backends for name in (*b.reads, *b.converts)}
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,19 +22,31 @@ DEPTH = 3
 class FolderFiles:
     """`ModelFiles` of a folder, or of the folder around one file (whose siblings may be shards or companions)."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises ModelNotFound if nothing lies at *path*."""
+    def __init__(self, path: Path, only: Sequence[str] = ()) -> None:
+        """*only*: of the folder just these files; empty: all. Raises ModelNotFound if nothing lies at *path*."""
         if not path.exists():
             raise ModelNotFound(f"nothing lies at {path}.", "Check the spelling, or list models with `anyform list`.")
         self.target = path.name if path.is_file() else None
         """The one file that was named, or None for the whole folder."""
         self.path = path.parent if self.target else path
+        self.only = tuple(only)
+        """Of the folder just these files; empty: all."""
         self._heads: dict[str, bytes] = {}
 
     @cached_property
     def files(self) -> Mapping[str, int]:
-        depth = 0 if self.target else DEPTH
-        return dict(sorted(_walk(self.path, "", depth)))
+        return {name: stat.st_size for name, stat in self._stats.items()}
+
+    @cached_property
+    def stamp(self) -> str:
+        """What changes when a file is added, removed or written."""
+        marks = (f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in self._stats.items())
+        return hashlib.sha256("|".join(marks).encode("utf-8", "surrogateescape")).hexdigest()
+
+    @cached_property
+    def _stats(self) -> Mapping[str, os.stat_result]:
+        seen = _named(self.path, self.only) if self.only else _walk(self.path, "", 0 if self.target else DEPTH)
+        return dict(sorted(seen, key=lambda pair: pair[0]))
 
     def head(self, name: str, size: int = 4096) -> bytes:
         known = self._heads.get(name)
@@ -59,8 +73,14 @@ class FolderFiles:
             return b""
 
 
-def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
-    """Relative names and sizes; hidden files and folders are skipped, and no more than MAX_FILES are seen."""
+def _named(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
+    for name in names:
+        with suppress(OSError):
+            yield name, (folder / name).stat()
+
+
+def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Relative names, and what the disk says; hidden ones are skipped, and no more than MAX_FILES a folder are seen."""
     try:
         with os.scandir(folder) as entries:
             for count, entry in enumerate(sorted(entries, key=lambda entry: entry.name)):
@@ -69,7 +89,7 @@ def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
                 if entry.name.startswith("."):
                     continue
                 if entry.is_file():
-                    yield prefix + entry.name, entry.stat().st_size
+                    yield prefix + entry.name, entry.stat()
                 elif depth and entry.is_dir():
                     yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
     except OSError:

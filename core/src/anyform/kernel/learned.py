@@ -73,9 +73,12 @@ def engine_versions(backend: BackendInfo) -> tuple[dict[str, str], tuple[str, ..
     return found, tuple(name for name in backend.engine if name not in found)
 
 
-def engine_key(plugin: str, backend: BackendInfo) -> str:
-    """Names one backend with one version of its engine (the first distribution; the others are what it needs)."""
-    versions, _ = engine_versions(backend)
+def engine_key(plugin: str, backend: BackendInfo, versions: Mapping[str, str] | None = None) -> str:
+    """Names one backend with one version of its engine (the first distribution; the others are what it needs).
+
+    *versions*: what `engine_versions` says, where that was asked already.
+    """
+    versions = engine_versions(backend)[0] if versions is None else versions
     engine = [f"{name} {versions[name]}" for name in backend.engine[:1] if name in versions]
     return " ".join([f"{plugin}/{backend.name}", *engine])
 

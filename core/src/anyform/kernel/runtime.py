@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from anyform.contract.errors import (
     Closed,
@@ -25,7 +25,6 @@ from anyform.contract.facts import (
     BackendInfo,
     Capabilities,
     Finding,
-    FormatMatch,
     Metadata,
     Plan,
     Settings,
@@ -33,13 +32,14 @@ from anyform.contract.facts import (
 )
 from anyform.contract.jobs import Job
 from anyform.contract.model import LoadedModel, Stop
-from anyform.kernel.choice import Choice, EngineState, refusal
-from anyform.kernel.files import FolderFiles
+from anyform.kernel.choice import Choice, EngineState, Model, refusal
+from anyform.kernel.entry import Entry
 from anyform.kernel.hardware import Hardware, snapshot
 from anyform.kernel.learned import Learned, load_key
-from anyform.kernel.library import Entry, Library
+from anyform.kernel.library import Library
 from anyform.kernel.loading import Attempt, attempts
 from anyform.kernel.plugins import Plugins
+from anyform.kernel.reader import together
 from anyform.kernel.router import Decision, Need
 
 log = logging.getLogger("anyform")
@@ -80,6 +80,19 @@ class Loaded:
     reductions: tuple[str, ...] = ()
     """What was reduced to make it load, in words."""
     warnings: tuple[str, ...] = ()
+
+
+@fact
+class Description:
+    """One model of a listing."""
+
+    entry: Entry
+    metadata: Metadata | None = None
+    """None: it cannot be read; `fault` says why."""
+    findings: tuple[Finding, ...] = ()
+    plugin: str = ""
+    """What would run it; empty: nothing, and `fault` says why."""
+    fault: Fault | None = None
 
 
 class Loader(Protocol):
@@ -127,14 +140,13 @@ class Runtime:
         forbid: Sequence[str] = (),
         state: Path | None = None,
     ) -> None:
-        self.plugins, self.library = plugins, library
+        self.plugins, self.library, self._reader = plugins, library, library.shelf.reader
         self.learned = Learned(state)
         self._loader, self._pool = loader, pool
         self._settings, self._defaults = dict(settings or {}), defaults or Settings()
         self._prefer, self._forbid = tuple(prefer), tuple(forbid)
         self._asked: dict[str, Settings] = {}
         """What a load was told beyond the configuration, by name: it holds until an unload, also when a worker dies."""
-        self._facts: dict[tuple[str, ...], tuple[object, Any]] = {}
         self._hardware: tuple[float, Hardware] | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -149,28 +161,11 @@ class Runtime:
 
     def metadata(self, entry: Entry) -> Metadata:
         """What the model says of itself; read again only when its files change."""
-        return self._metadata(entry, entry.plugin, entry.match)
+        return self._reader.metadata(entry, entry.plugin, entry.match)
 
     def findings(self, entry: Entry) -> list[Finding]:
         """What validation remarks; empty when all is well."""
-        return self._findings(entry, entry.plugin, entry.match)
-
-    def _metadata(self, entry: Entry, plugin: str, match: FormatMatch) -> Metadata:
-        found: Metadata = self._ask_files(entry, plugin, match, "extract_metadata")
-        return found
-
-    def _findings(self, entry: Entry, plugin: str, match: FormatMatch) -> list[Finding]:
-        found: list[Finding] = self._ask_files(entry, plugin, match, "validate")
-        return found
-
-    def _ask_files(self, entry: Entry, plugin: str, match: FormatMatch, hook: str) -> Any:
-        key = (hook, plugin, entry.path, match.entry, match.format)
-        stamp = _stamp(entry.path, match)
-        known = self._facts.get(key)
-        if known is None or known[0] != stamp:
-            answer = self.plugins.ask_one(plugin, hook, files=FolderFiles(Path(entry.path)), match=match)
-            self._facts[key] = known = (stamp, answer)
-        return known[1]
+        return self._reader.findings(entry, entry.plugin, entry.match)
 
     def hardware(self) -> Hardware:
         """The devices, at most a few seconds old."""
@@ -179,17 +174,37 @@ class Runtime:
             self._hardware = (now, snapshot(self.plugins))
         return self._hardware[1]
 
-    def explain(self, model: str, task: str | None = None, settings: Settings | None = None) -> Decision:
+    def explain(self, model: str | Entry, task: str | None = None, settings: Settings | None = None) -> Decision:
         """What would run *model*, and why; loads and probes nothing. For a loaded model also what its load taught."""
-        entry = self.find(model)
+        entry = self.find(model) if isinstance(model, str) else model
         decision = self._decide(entry, task, self._wanted(entry, None, settings), self._choice(probe=False))
         if decision.plan is not None:
             decision = replace(decision, notes=(*decision.notes, *self._lessons(decision.plan)))
+        left_open = self.library.choice(model) if isinstance(model, str) else ""
+        if left_open:
+            decision = replace(decision, notes=(left_open, *decision.notes))
         for _, held, _, _ in self._pool.held():
             if held.plan.model == entry.name:
                 met = (f"when it was loaded: {note}" for note in held.notes)
                 decision = replace(decision, notes=(*decision.notes, *met))
         return decision
+
+    def describe(self, entries: Sequence[Entry]) -> Iterator[Description]:
+        """What there is to say of each, in their order; many are read at once."""
+        choice = self._choice(probe=False)
+        yield from together(lambda entry: self._describe(entry, choice), entries)
+
+    def _describe(self, entry: Entry, choice: Choice) -> Description:
+        try:
+            models = self._models(entry)
+            decision = self._decide(entry, None, self._wanted(entry, None, None), choice, models)
+        except Fault as unreadable:
+            return Description(entry=entry, fault=unreadable)
+        _, metadata, findings = models[0]
+        known = Description(entry=entry, metadata=metadata, findings=tuple(findings))
+        if decision.plan is not None:
+            return replace(known, plugin=decision.plan.plugin)
+        return replace(known, fault=refusal(decision, findings, choice.unfit))
 
     def _lessons(self, plan: Plan) -> Iterator[str]:
         """What earlier loads on this machine taught about such a plan, in words."""
@@ -254,6 +269,7 @@ class Runtime:
         """Unload everything. Idempotent."""
         self._closed = True
         self._pool.close()
+        self._reader.close()
 
     def capabilities(self, probe: bool = True) -> list[EngineState]:
         """Every backend with its engine: installed, proven, or in trouble. With *probe*, unproven ones are tried."""
@@ -295,19 +311,24 @@ class Runtime:
     def _choice(self, probe: bool) -> Choice:
         return Choice(self.plugins, self.hardware(), self.learned, self._loader.probe if probe else None)
 
-    def _decide(self, entry: Entry, task: str | None, wanted: Settings, choice: Choice) -> Decision:
+    def _decide(
+        self, entry: Entry, task: str | None, wanted: Settings, choice: Choice, models: Sequence[Model] = ()
+    ) -> Decision:
         need = Need(model=entry.name, path=entry.path, task=task, forbid=self._forbid, device=wanted.device)
-        models = [
-            (match, self._metadata(entry, plugin, match), self._findings(entry, plugin, match))
+        return choice.decide(models or self._models(entry), need, wanted, self._prefer)
+
+    def _models(self, entry: Entry) -> list[Model]:
+        """The entry's forms, the one of the strongest evidence first."""
+        return [
+            (match, self._reader.metadata(entry, plugin, match), self._reader.findings(entry, plugin, match))
             for plugin, match in ((entry.plugin, entry.match), *entry.others)
         ]
-        return choice.decide(models, need, wanted, self._prefer)
 
     def _load(self, entry: Entry, task: str | None, wanted: Settings) -> tuple[LoadedModel, Held]:
         choice = self._choice(probe=True)
         decision = self._decide(entry, task, wanted, choice)
         if decision.plan is None:
-            raise refusal(decision, self._findings(entry, entry.plugin, entry.match), choice.unfit)
+            raise refusal(decision, self.findings(entry), choice.unfit)
         notes: list[str] = []
         last: Fault | None = None
         for plan in decision.plans:
@@ -375,18 +396,6 @@ def _serves(held: Held, wanted: Settings) -> bool:
         return False
     same_options = all(has.options.get(name) == value for name, value in wanted.options.items())
     return same_options and wanted.parallel in (None, has.parallel) and wanted.device in (None, held.asked.device)
-
-
-def _stamp(path: str, match: FormatMatch) -> tuple[tuple[str, int, int], ...]:
-    """What changes when a model's files change."""
-    marks = []
-    for name in match.files or (match.entry,):
-        try:
-            stat = (Path(path) / name).stat()
-            marks.append((name, stat.st_size, stat.st_mtime_ns))
-        except OSError:
-            marks.append((name, -1, 0))
-    return tuple(marks)
 
 
 def _say(held: Held) -> None:

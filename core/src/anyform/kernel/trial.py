@@ -40,7 +40,7 @@ class Trials:
 
         An import that merely raises is not reported here: importing it again tells more.
         """
-        prints = {name: _fingerprint(module, version) for name, module, version in candidates}
+        prints = {name: fingerprint(module, version) for name, module, version in candidates}
         fresh = [one for one in candidates if self._memo.get(one[0]) != prints[one[0]]]
         failed: dict[str, str] = {}
         while fresh:
@@ -73,7 +73,7 @@ def _ending(code: int) -> str:
     return f"ended the process by signal {-code}" if code < 0 else f"ended the process with exit code {code}"
 
 
-def _fingerprint(module: str, version: str) -> str:
+def fingerprint(module: str, version: str) -> str:
     """What changes when the plugin changes, found without importing it."""
     parts = [sys.version, module, version]
     for file in _files(module):

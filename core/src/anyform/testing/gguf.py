@@ -140,8 +140,14 @@ def write_bert(path: Path, **model: Any) -> Path:
 
 
 def write_split(folder: Path, stem: str, shards: int, **model: Any) -> list[Path]:
-    """`llama(**model)` in *shards* files, named and marked as llama-gguf-split does."""
-    keys, tensors = llama(**model)
+    """`llama(**model)` in *shards* files."""
+    return write_shards(folder, stem, shards, *llama(**model))
+
+
+def write_shards(
+    folder: Path, stem: str, shards: int, keys: Mapping[str, Any], tensors: Sequence[Tensor]
+) -> list[Path]:
+    """A model in *shards* files, named and marked as llama-gguf-split does."""
     share = math.ceil(len(tensors) / shards)
     paths = []
     for number in range(shards):
@@ -152,7 +158,7 @@ def write_split(folder: Path, stem: str, shards: int, **model: Any) -> list[Path
         }
         path = folder / f"{stem}-{number + 1:05}-of-{shards:05}.gguf"
         own = keys if number == 0 else {}
-        paths.append(write_gguf(path, own | marks, tensors[number * share : (number + 1) * share]))
+        paths.append(write_gguf(path, {**own, **marks}, tensors[number * share : (number + 1) * share]))
     return paths
 
 

@@ -78,6 +78,11 @@ class AnswerParser:
             return not self._forced
         return self._state == self._in_reasoning or (self._state == self._in_message and self._channel == "analysis")
 
+    @property
+    def calling(self) -> bool:
+        """Whether a tool call is being read, or has just been."""
+        return self._state in (self._in_call, self._in_broken, self._after_call)
+
     def feed(self, text: str) -> list[Event]:
         """The events that *text* completes."""
         if self.done:

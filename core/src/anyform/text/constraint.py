@@ -16,7 +16,7 @@ from anyform.contract.errors import Invalid
 from anyform.contract.jobs import Tool
 from anyform.text.dialect import Dialect
 from anyform.text.lexeme import gbnf_to_lark
-from anyform.text.toolgrammar import tool_grammar
+from anyform.text.toolgrammar import SEPARATED, answer_or_calls_grammar, tool_grammar
 
 _MESSAGE_LENGTH = 500
 _KEPT = 32
@@ -127,7 +127,8 @@ class Constraint:
     def from_schema(cls, vocabulary: Vocabulary, schema: Mapping[str, Any], *, whitespace: bool = False) -> Constraint:
         """JSON that is valid against *schema*; `{}` means any JSON object.
 
-        Compact by default, since a weak model given the choice pads with whitespace for ever.
+        By default a space may follow a colon or a comma and stand nowhere else, since a weak model given the choice
+        pads with whitespace for ever.
         Raises `Invalid` with llguidance's words for a schema that it cannot enforce.
         """
         try:
@@ -163,9 +164,32 @@ class Constraint:
         *,
         parallel_calls: bool = True,
     ) -> Constraint:
-        """Calls of *tools* in *dialect*: at least one ("required"), or one of the tool named. Raises `Invalid`."""
+        """Calls of *tools* in *dialect*: 1 to MOST_CALLS ("required"), or one of the tool named. Raises `Invalid`."""
         lark = tool_grammar(tools, tool_choice, dialect, parallel_calls=parallel_calls, special=vocabulary.special)
         return cls._from_text(vocabulary, llguidance.LLMatcher.grammar_from_lark(lark), "schema of a tool")
+
+    @classmethod
+    def from_answer_or_calls(
+        cls,
+        vocabulary: Vocabulary,
+        schema: Mapping[str, Any],
+        tools: Sequence[Tool],
+        dialect: Dialect,
+        *,
+        parallel_calls: bool = True,
+    ) -> Constraint:
+        """JSON that is valid against *schema*, or calls of *tools* in *dialect*, as the model likes. Raises `Invalid`.
+
+        In a dialect of channels a call has a channel of its own, so only the answer is bound.
+        """
+        if dialect.channels:
+            return cls.from_schema(vocabulary, schema)
+        lark = answer_or_calls_grammar(
+            schema, tools, dialect, parallel_calls=parallel_calls, special=vocabulary.special
+        )
+        _check_size(lark)
+        grammar = llguidance.LLMatcher.grammar_from_lark(lark)
+        return cls._from_text(vocabulary, grammar, "JSON schema, or one of a tool,")
 
     @classmethod
     def _from_text(cls, vocabulary: Vocabulary, grammar: str, kind: str) -> Constraint:
@@ -228,7 +252,8 @@ def schema_grammar(schema: Mapping[str, Any], *, whitespace: bool = False) -> st
     try:
         text = json.dumps(dict(schema) or {"type": "object"})
         _check_size(text)
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_flexible": whitespace})
+        form = {**SEPARATED, "whitespace_flexible": whitespace}
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(text, overrides=form)
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(_bounded(str(error))) from error
     return str(grammar)

@@ -6,7 +6,7 @@ The forms are those that the models' own chat templates teach; each is named aft
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Style = Literal["json", "list", "named", "parameters", "pairs", "invoke", "python", "mapping", "braces"]
@@ -106,14 +106,12 @@ _DEEPSEEK = CallForm(
     section_open="<｜tool▁calls▁begin｜>",
     section_close="<｜tool▁calls▁end｜>",
 )
-_DEEPSEEK_FENCED = CallForm(
-    style="named",
+_DEEPSEEK_FENCED = replace(
+    _DEEPSEEK,
     opener="<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
     name_end="\n",
     args_open="```json\n",
     closer="\n```<｜tool▁call▁end｜>",
-    section_open="<｜tool▁calls▁begin｜>",
-    section_close="<｜tool▁calls▁end｜>",
 )
 CHANNELS = CallForm(
     style="named",

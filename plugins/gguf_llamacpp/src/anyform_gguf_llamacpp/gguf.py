@@ -6,6 +6,7 @@ checked against the file before anything is read or kept, so a hostile file cost
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import os
@@ -17,6 +18,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from anyform.contract.facts import ModelFiles
+from anyform_gguf_llamacpp import familiar
 from anyform_gguf_llamacpp.quantization import TENSOR_TYPES
 
 MAGIC: Final = b"GGUF"
@@ -170,6 +173,43 @@ def read(path: Path) -> Header:
         return parse(buffer, len(buffer))
 
 
+HEADS: Final = (1 << 16, 1 << 20, 1 << 22, 1 << 24)
+"""Bytes read of a file that lies elsewhere, growing until its header is whole; vocabularies take megabytes."""
+
+
+@contextmanager
+def content(files: ModelFiles, name: str) -> Iterator[Buffer]:
+    """The bytes of *name*, or of a file that does not lie on this machine as many as its header takes.
+
+    Raises OSError. Parse it with the size that `files` states.
+    """
+    path = files.path / name
+    if path.exists():
+        with mapped(path) as buffer:
+            yield buffer
+        return
+    head = _fetched(files, name)
+    if not head and files.files.get(name, 0):
+        raise FileNotFoundError(errno.ENOENT, "it is gone", str(path))
+    yield head
+
+
+def header(files: ModelFiles, name: str) -> Header:
+    """The header of *name*, wherever it lies. Raises OSError."""
+    with content(files, name) as buffer:
+        return parse(buffer, max(len(buffer), files.files.get(name, 0)))
+
+
+def _fetched(files: ModelFiles, name: str) -> bytes:
+    size = files.files.get(name, 0)
+    for length in HEADS:
+        head = files.head(name, length)
+        trouble = parse(head, size).trouble
+        if trouble is None or trouble.code != "gguf.truncated" or len(head) >= size:
+            break
+    return head
+
+
 @contextmanager
 def mapped(path: Path) -> Iterator[Buffer]:
     """The file's bytes, read only where they are touched."""
@@ -312,15 +352,20 @@ class _Reader:
         if count > (self._header.size - self.place) // 8 or self._walked > MAX_STRINGS:
             text = f"the array {name!r} says it has {count} strings, in a file of {self._header.size} bytes."
             raise HeaderError("gguf.count_too_large", text)
+        known = familiar.find(self._buffer, self.place, count)
+        if known is not None:
+            self.place += len(known.data)
+            return
         place, buffer, unpack = self.place, self._buffer, UINT64.unpack_from
         for _ in repeat(None, count):
             place += 8 + unpack(buffer, place)[0]
-        self.place = place
+        start, self.place = self.place, place
         if place > self._header.size:
             text = f"a string in the array {name!r} is longer than the rest of the file."
             raise HeaderError("gguf.length_too_large", text)
         if place > len(buffer):
             raise struct.error
+        familiar.keep(buffer, start, count, place - start)
 
     def _small(self, array: Array) -> Value:
         """The array's values where they are few; the array itself where they are many."""

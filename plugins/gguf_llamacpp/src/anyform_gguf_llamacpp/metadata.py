@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from anyform.contract.facts import FormatMatch, Metadata, ModelFiles
@@ -70,7 +70,7 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
     tensor_types (type -> count), quantization_note, sampling, mmproj (file name), mmproj_bytes, shards,
     kind, and the general keys of GENERAL.
     """
-    headers = {name: gguf.read(files.path / name) for name in match.files if _readable(files, name)}
+    headers = _headers(files, match.files)
     projectors = {name: header for name, header in headers.items() if kind_of(header, name) == PROJECTOR}
     shards = [header for name, header in headers.items() if name not in projectors or name == match.entry]
     if not shards:
@@ -79,8 +79,14 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
     return _metadata(headers.get(match.entry, shards[0]), shards, beside, match)
 
 
-def _readable(files: ModelFiles, name: str) -> bool:
-    return name in files.files and os.access(files.path / name, os.R_OK)
+def _headers(files: ModelFiles, names: Iterable[str]) -> dict[str, Header]:
+    """The headers of those *names* that are there and can be read."""
+    headers = {}
+    for name in names:
+        if name in files.files:
+            with suppress(OSError):
+                headers[name] = gguf.header(files, name)
+    return headers
 
 
 def _metadata(
@@ -116,13 +122,18 @@ def _metadata(
         context=first.integer(first.own("context_length")),
         quantization=quantization,
         vocab_size=first.count("tokenizer.ggml.tokens") or first.integer(first.own("vocab_size")),
-        weight_bytes=sum(tensor.size or 0 for tensor in tensors),
+        weight_bytes=sum(tensor.size or 0 for tensor in tensors) or _unseen_bytes(shards),
         features=_features(first, template, projectors.values()),
         tensors=len(tensors),
         tokenizer=first.text("tokenizer.ggml.model"),
         license=first.text("general.license") or first.text("general.license.name"),
         extra={name: value for name, value in ((name, _json(value)) for name, value in facts.items()) if _said(value)},
     )
+
+
+def _unseen_bytes(shards: Iterable[Header]) -> int:
+    """Files whose header was not read to its end: they are mostly weights."""
+    return sum(header.size for header in shards if header.trouble is not None)
 
 
 def tensor_types(shards: Iterable[Header]) -> dict[str, int]:

@@ -45,11 +45,11 @@ def read(loop: Loop, vocabulary: Vocabulary, request: Request) -> Iterator[Event
 
 
 def _drain(ticket: Ticket) -> list[Message]:
-    """The next message, and those that have come behind it meanwhile."""
+    """The next messages, and those that have come behind them meanwhile."""
     queue = ticket.messages
-    messages = [queue.get()]
+    messages = queue.get()
     while not queue.empty():
-        messages.append(queue.get())
+        messages += queue.get()
     return messages
 
 
@@ -137,20 +137,20 @@ class _Reader:
         text = echo.text or b"".join(map(self.vocabulary.piece, tokens)).decode("utf-8", "replace")
         logprobs: tuple[TokenLogprob, ...] = ()
         if self.request.ticket.score_prompt:
-            # nothing comes before the first token, so nothing tells how likely it was
-            likelihoods = [Likelihood(0.0), *self.scores]
+            likelihoods = [None, *self.scores]  # nothing comes before the first token
             logprobs = tuple(self._logprob(*pair) for pair in zip(tokens, likelihoods, strict=True))
         for index in range(len(self.answers)):
             yield Text(text=text, index=index, logprobs=logprobs)
 
-    def _logprob(self, token: int, likelihood: Likelihood) -> TokenLogprob:
+    def _logprob(self, token: int, likelihood: Likelihood | None) -> TokenLogprob:
         data = self.vocabulary.piece(token, True)
+        top = likelihood.top if likelihood else ()
         return TokenLogprob(
             token=data.decode("utf-8", "replace"),
             id=token,
             bytes=tuple(data),
-            logprob=likelihood.logprob,
-            top=tuple(self._logprob(other, Likelihood(logprob)) for other, logprob in likelihood.top),
+            logprob=likelihood.logprob if likelihood else None,
+            top=tuple(self._logprob(other, Likelihood(logprob)) for other, logprob in top),
         )
 
     def done(self) -> Done:

@@ -36,12 +36,13 @@ class Constraints:
         return None
 
     def for_tools(self, job: Chat, dialect: Dialect) -> Constraint | None:
-        """What a tool choice other than auto and none asks for. Raises Invalid."""
-        if job.tool_choice in ("auto", "none"):
+        """What a tool choice asks for; under auto only a schema binds, and leaves calls free. Raises Invalid."""
+        schema, parallel = job.generation.schema, job.parallel_calls
+        if job.tool_choice == "none" or (job.tool_choice == "auto" and (schema is None or not job.tools)):
             return None
-        return Constraint.from_tools(
-            self._tokens, job.tools, job.tool_choice, dialect, parallel_calls=job.parallel_calls
-        )
+        if job.tool_choice == "auto" and schema is not None:
+            return Constraint.from_answer_or_calls(self._tokens, schema, job.tools, dialect, parallel_calls=parallel)
+        return Constraint.from_tools(self._tokens, job.tools, job.tool_choice, dialect, parallel_calls=parallel)
 
     @property
     def _tokens(self) -> Tokens:
@@ -58,7 +59,7 @@ class Constraints:
 
 
 class AfterReasoning:
-    """A constraint that does not bind while the model thinks."""
+    """A constraint that does not bind while the model thinks, nor while it calls in a channel of its own."""
 
     def __init__(self, constraint: Constraint, parser: AnswerParser, vocabulary: Vocabulary) -> None:
         """*parser*: one of its own, at the place where the answer begins."""
@@ -68,11 +69,11 @@ class AfterReasoning:
         self._decoder = Detokenizer()
 
     def mask(self, logits: NDArray[np.float32]) -> None:
-        if not self._parser.reasoning:
+        if not self._free:
             self._constraint.mask(logits)
 
     def accept(self, token: int) -> None:
-        if self._parser.reasoning:
+        if self._free:
             self._parser.feed(self._decoder.feed(self._vocabulary.piece(token, True)))
         else:
             self._constraint.accept(token)
@@ -80,3 +81,7 @@ class AfterReasoning:
     @property
     def finished(self) -> bool:
         return self._constraint.finished
+
+    @property
+    def _free(self) -> bool:
+        return self._parser.reasoning or self._parser.calling

@@ -17,6 +17,7 @@ from anyform_gguf_llamacpp.quantization import NOT_WEIGHTS, TENSOR_TYPES
 UINT16, INT32, UINT32 = 2, 5, 4
 MAX_ELEMENTS = (1 << 63) - 1
 AGAIN = "Copy or download the file again."
+LATER = "Only that much was fetched to look at it: the rest is checked once the file is here."
 ALWAYS_F32 = ("token_types.weight",)
 """Matrices that are added by element: ggml's CPU kernels abort unless they are F32. So it is with all vectors."""
 TOKEN_TABLE = "tid2eid.weight"
@@ -35,8 +36,12 @@ def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
         if name not in files.files:
             continue
         try:
-            with gguf.mapped(files.path / name) as buffer:
-                header = headers[name] = gguf.parse(buffer, len(buffer))
+            with gguf.content(files, name) as buffer:
+                header = gguf.parse(buffer, max(len(buffer), files.files[name]))
+                if header.trouble is not None and len(buffer) < header.size:
+                    yield warning("header_unseen", f"{name} has a header of over {len(buffer)} bytes. {LATER}")
+                    continue
+                headers[name] = header
                 yield from _file(header, name)
                 if header.trouble is None:
                     yield from _meaning(header, buffer, name, match)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from anyform.contract.facts import Finding
-from anyform_gguf_llamacpp import gguf
+from anyform_gguf_llamacpp import familiar, gguf
 from anyform_gguf_llamacpp.finding import critical, warning
 from anyform_gguf_llamacpp.gguf import ARRAY, BOOL, STRING, TOKENIZER, Array, Buffer, Header, type_words
 
@@ -91,6 +91,16 @@ def _twins(tokens: Array, buffer: Buffer) -> Iterator[Finding]:
 
     Hashes are compared, in rounds of about BATCH of them, so that memory stays bounded for any vocabulary.
     """
+    known = familiar.find(buffer, tokens.offset, tokens.count)
+    twice = known.twins if known is not None and known.twins is not None else _count_twins(tokens, buffer)
+    if known is not None:
+        known.twins = twice
+    if twice:
+        yield critical("duplicate_token", f"{twice} of {tokens.count} tokens have the text of another token.")
+
+
+def _count_twins(tokens: Array, buffer: Buffer) -> int:
+    """How many tokens have the text of another; of a vocabulary of several rounds those of the first that has any."""
     rounds = -(-tokens.count // BATCH)
     for turn in range(rounds):
         seen: set[int] = set()
@@ -101,9 +111,8 @@ def _twins(tokens: Array, buffer: Buffer) -> Iterator[Finding]:
                 seen.add(mark)
                 held += 1
         if len(seen) < held:
-            twice = held - len(seen)
-            yield critical("duplicate_token", f"{twice} of {tokens.count} tokens have the text of another token.")
-            return
+            return held - len(seen)
+    return 0
 
 
 def _bytes(tokens: Array, buffer: Buffer) -> Iterator[Finding]:

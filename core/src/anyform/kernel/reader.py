@@ -1,0 +1,109 @@
+"""Asks format plugins about files, and remembers each answer for as long as the files stay as they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from anyform.contract.facts import Finding, FormatMatch, Metadata
+from anyform.kernel import detect
+from anyform.kernel.entry import Entry
+from anyform.kernel.files import FolderFiles
+from anyform.kernel.plugins import Plugins
+
+THREADS = 8
+FEW = 16
+"""Up to so many things are done one after the other: threads would cost more."""
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Memory(Protocol):
+    """What outlives the process. Losing it costs time only, so neither method raises."""
+
+    def recall(self, question: str, plugin: str, about: str, stamp: str) -> Any:
+        """What was remembered under the same *stamp*; None for nothing."""
+
+    def remember(self, question: str, plugin: str, about: str, stamp: str, answer: Any) -> None:
+        """*answer*: facts and JSON values. *plugin*: whose answer it is; empty: all of them had a say."""
+
+    def close(self) -> None:
+        """Nothing more will be asked."""
+
+
+class Reader:
+    """Safe between threads; two that ask the same at once may both do the work."""
+
+    def __init__(self, plugins: Plugins, memory: Memory | None = None) -> None:
+        self.plugins, self.memory = plugins, memory
+        self._known: dict[tuple[str, str, str], tuple[str, Any]] = {}
+
+    def matches(self, files: FolderFiles) -> list[detect.Found]:
+        """`detect.matches`, remembered."""
+        about = "\0".join((str(files.path), files.target or "", *files.only))
+        found = self.remembered("detect_format", "", about, files.stamp, lambda: detect.matches(self.plugins, files))
+        return [(plugin, match) for plugin, match in found]
+
+    def metadata(self, entry: Entry, plugin: str, match: FormatMatch) -> Metadata:
+        """What one form of the model says of itself. Raises PluginFault."""
+        found: Metadata = self._ask_plugin("extract_metadata", entry, plugin, match)
+        return found
+
+    def findings(self, entry: Entry, plugin: str, match: FormatMatch) -> list[Finding]:
+        """What validation of one form remarks. Raises PluginFault."""
+        return list(self._ask_plugin("validate", entry, plugin, match))
+
+    def close(self) -> None:
+        if self.memory is not None:
+            self.memory.close()
+
+    def _ask_plugin(self, hook: str, entry: Entry, plugin: str, match: FormatMatch) -> Any:
+        about = "\0".join((entry.path, match.entry, match.format))
+        stamp = stamp_of(entry.path, match.files or (match.entry,))
+        return self.remembered(
+            hook, plugin, about, stamp, lambda: self.plugins.ask_one(plugin, hook, files=entry.files(), match=match)
+        )
+
+    def remembered(self, question: str, plugin: str, about: str, stamp: str, ask: Callable[[], Any]) -> Any:
+        """The answer to *question* about *about*: what was remembered under *stamp*, else what *ask* returns.
+
+        *plugin*: whose answer it is; empty: nobody's, or everybody's. *stamp*: what changes with the files; empty:
+        they are not on this disk, so nothing outlives the process.
+        """
+        known = self._known.get((question, plugin, about))
+        if known is not None and known[0] == stamp:
+            return known[1]
+        memory = self.memory if stamp else None
+        answer = memory.recall(question, plugin, about, stamp) if memory is not None else None
+        if answer is None:
+            answer = ask()
+            if memory is not None:
+                memory.remember(question, plugin, about, stamp, answer)
+        self._known[question, plugin, about] = (stamp, answer)
+        return answer
+
+
+def stamp_of(folder: str, names: tuple[str, ...]) -> str:
+    """Sizes and times of the files; empty when one cannot be seen."""
+    marks = []
+    for name in names:
+        try:
+            stat = os.stat(os.path.join(folder, name))
+        except OSError:
+            return ""
+        marks.append(f"{name}:{stat.st_size}:{stat.st_mtime_ns}")
+    return "|".join(marks)
+
+
+def together(work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """`map`, by several threads where there is much to do."""
+    items = list(items)
+    if len(items) <= FEW:
+        yield from map(work, items)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="anyform-survey") as threads:
+        yield from threads.map(work, items)

@@ -1,0 +1,100 @@
+"""Which files of a repository belong to the model that was asked for: the format plugins say so, of the listing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from anyform.contract.errors import ModelNotFound, UnknownFormat
+from anyform.contract.facts import FormatMatch, fact
+from anyform.kernel.plugins import Plugins
+from anyform.sources.hub import Listing
+from anyform.sources.hubfiles import RemoteFiles
+from anyform.sources.hubname import Reference
+
+SHOWN = 12
+
+
+@fact
+class Choice:
+    """What to fetch."""
+
+    files: tuple[str, ...]
+    """Names, sorted."""
+    plugin: str = ""
+    """Whose format it is; empty for files that were named by the user."""
+    match: FormatMatch | None = None
+    others: tuple[tuple[str, FormatMatch], ...] = ()
+    """(plugin, match) of other forms of the same variant, whose files are not fetched."""
+    variants: tuple[str, ...] = ()
+    """All that could have been asked for."""
+
+
+def choose(plugins: Plugins, files: RemoteFiles, reference: Reference, order: Sequence[str] = ()) -> Choice:
+    """The files of the variant that *reference* names, or of the preferred one; *order*: variants, preferred first.
+
+    Raises UnknownFormat, ModelNotFound for a variant that is not there, and what kept the listing from being read.
+    """
+    found = [(plugin, match) for plugin, answer in plugins.ask_all("detect_format", files=files) for match in answer]
+    files.check()
+    if not found:
+        raise _unknown(plugins, files, reference)
+    readable = _formats(plugins)
+    found.sort(key=lambda pair: _preference(pair, readable, order))
+    variants = tuple(dict.fromkeys(match.variant for _, match in found if match.variant))
+    wanted = [pair for pair in found if _is(pair[1], reference.variant)] if reference.variant else found
+    if not wanted:
+        known = f"It has {', '.join(variants)}." if variants else "It has only one variant: leave it out."
+        raise ModelNotFound(f"{reference.repository} has no variant {reference.variant!r}.", known)
+    plugin, match = wanted[0]
+    others = tuple(pair for pair in wanted[1:] if (pair[1].name, pair[1].variant) == (match.name, match.variant))
+    names = tuple(sorted({match.entry, *match.files} & files.files.keys()))
+    return Choice(files=names, plugin=plugin, match=match, others=others, variants=variants)
+
+
+def named(listing: Listing, include: Iterable[str], names: Iterable[str]) -> Choice:
+    """The files called *names*, and those that a pattern of *include* fits (`*.json`, `onnx/*`).
+
+    Raises ModelNotFound for a name or pattern that fits none.
+    """
+    chosen: set[str] = set()
+    for wanted in (*names, *include):
+        fitting = {name for name in listing.files if name == wanted}
+        fitting = fitting or {name for name in listing.files if wanted in include and fnmatchcase(name, wanted)}
+        if not fitting:
+            raise ModelNotFound(f"{listing.repository} has no file {wanted!r}.", f"It has {_some(listing.files)}.")
+        chosen |= fitting
+    return Choice(files=tuple(sorted(chosen)))
+
+
+def _is(match: FormatMatch, variant: str) -> bool:
+    asked = variant.casefold()
+    return asked in (match.variant.casefold(), f"{match.name}-{match.variant}".casefold(), match.name.casefold())
+
+
+def _preference(
+    pair: tuple[str, FormatMatch], readable: frozenset[str], order: Sequence[str]
+) -> tuple[bool, int, int, int, str, str, str]:
+    plugin, match = pair
+    ranks = {variant.casefold(): rank for rank, variant in enumerate(order)}
+    rank = ranks.get(match.variant.casefold(), len(ranks))
+    return match.format not in readable, -match.evidence, rank, match.order, plugin, match.name, match.variant
+
+
+def _formats(plugins: Plugins) -> frozenset[str]:
+    answers = plugins.ask_all("list_backends")
+    return frozenset(name for _, backends in answers for info in backends for name in (*info.reads, *info.converts))
+
+
+def _unknown(plugins: Plugins, files: RemoteFiles, reference: Reference) -> UnknownFormat:
+    return UnknownFormat(
+        f"no installed plugin recognises a model in {reference.repository}, which has {_some(files.files)}.",
+        f"Formats looked for: {', '.join(sorted(_formats(plugins))) or 'none'}. `anyform pull {reference.repository} "
+        "--include PATTERN` or `--file NAME` fetches files all the same.",
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    known = list(names)
+    more = f" and {len(known) - SHOWN} more files" if len(known) > SHOWN else ""
+    return (", ".join(known[:SHOWN]) or "no files") + more

@@ -1,0 +1,57 @@
+"""Names of what lies on a hub: owner/repo, with a variant and a revision."""
+
+from __future__ import annotations
+
+import re
+
+from anyform.contract.errors import Invalid
+from anyform.contract.facts import fact
+
+PREFIXES = ("https://huggingface.co/", "https://hf.co/", "huggingface.co/", "hf.co/", "hf://")
+PART = r"[A-Za-z0-9](?:[\w.-]{0,94}[\w])?"
+NAME = re.compile(
+    rf"(?P<repository>{PART}/{PART})(?:@(?P<revision>[\w./-]{{1,200}}))?(?::(?P<variant>[\w. -]{{1,96}}))?", re.ASCII
+)
+MAIN = "main"
+
+
+@fact
+class Reference:
+    """What a user named."""
+
+    repository: str
+    """owner/repo."""
+    variant: str = ""
+    """Such as Q8_0; empty: the preferred one."""
+    revision: str = MAIN
+    """A branch, tag or commit."""
+
+    def __str__(self) -> str:
+        """The name to type."""
+        revision = "" if self.revision == MAIN else f"@{self.revision}"
+        return f"{self.repository}{revision}{':' + self.variant if self.variant else ''}"
+
+
+def parsed(text: str) -> Reference | None:
+    """The reference that `owner/repo`, `owner/repo:Q8_0`, `owner/repo@v1:Q8_0` or such with `hf.co/` before it means.
+
+    None for what cannot be one.
+    """
+    bare = next((text.removeprefix(prefix) for prefix in PREFIXES if text.startswith(prefix)), text).rstrip("/")
+    found = NAME.fullmatch(bare)
+    if found is None or ".." in found["repository"] or "--" in found["repository"]:
+        return None
+    variant = found["variant"] or ""
+    return Reference(
+        repository=found["repository"],
+        variant="" if variant == "latest" else variant,
+        revision=found["revision"] or MAIN,
+    )
+
+
+def require(text: str) -> Reference:
+    """`parsed`, or Invalid."""
+    found = parsed(text)
+    if found is None:
+        raise Invalid(f"{text[:200]!r} does not name a repository.", "Name one as owner/repo or owner/repo:Q4_K_M.")
+    return found

@@ -1,0 +1,178 @@
+"""Deletes what was pulled: one model with what only it needs, what is incomplete, or everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from anyform.contract.errors import Category, Fault
+from anyform.contract.facts import fact
+from anyform.kernel.entry import Entry
+from anyform.sources import folder as own
+from anyform.sources import hublock
+
+OTHERS = {"ollama": "ollama rm"}
+"""Stores whose own records would name files that are gone; and the command that keeps both in step."""
+
+LINKED = "huggingface"
+"""The store whose files are links to their contents."""
+
+
+class NotOurs(Fault):
+    """Files that anyform did not put where they are."""
+
+    code = "not_ours"
+    category = Category.REFUSED
+
+
+@fact
+class Removal:
+    """What goes, and what stays."""
+
+    model: str
+    folder: Path
+    files: tuple[str, ...]
+    """Relative to `folder`."""
+    shared: tuple[str, ...] = ()
+    """Files of the model that others need too; they stay."""
+    freed_bytes: int = 0
+    linked: bool = False
+    """Whether the files are links into a store that keeps their contents apart, which go too."""
+
+
+def considered(home: Path, entry: Entry, entries: Iterable[Entry], force: bool = False) -> Removal:
+    """What removing *entry* would delete, of all *entries*. Raises NotOurs outside of *home* unless it is forced."""
+    folder = _folder(home, entry)
+    if not _is_inside(folder, home):
+        _refuse(entry, force)
+    wanted = _files(entry)
+    needed = {path for other in entries if other.name != entry.name for path in _paths(other)}
+    files = tuple(name for name in wanted if (folder / name).resolve() not in needed)
+    return Removal(
+        model=entry.name,
+        folder=folder,
+        files=files,
+        shared=tuple(name for name in wanted if name not in files),
+        freed_bytes=sum(_size(folder / name) for name in files),
+        linked=entry.source == LINKED,
+    )
+
+
+def remove(home: Path, removal: Removal) -> None:
+    """Delete. Raises BeingPulled, OSError."""
+    repository, folder = _repository(home, removal.folder), removal.folder.resolve()
+    if repository is None:
+        _delete((folder / name for name in removal.files), removal.linked)
+        return
+    top = home.resolve() / repository
+    with hublock.at_once(home, repository):
+        _delete(folder / name for name in removal.files)
+        _forget(top, {(folder / name).relative_to(top).as_posix() for name in removal.files})
+        _tidy(home, top)
+
+
+@fact
+class Leftovers:
+    """What `clean` would delete of one repository."""
+
+    repository: str
+    files: tuple[Path, ...]
+    size_bytes: int
+
+
+def leftovers(home: Path, everything: bool = False) -> Iterator[Leftovers]:
+    """Files of pulls that did not end; with *everything* all that was pulled too, never what a person put there."""
+    for top in sorted(path for path in home.glob("*/*") if path.is_dir() and not path.parent.name.startswith(".")):
+        files = [*(top / own.INCOMPLETE).glob("*"), *top.glob(f"*{own.PART}"), *top.glob(f".*{own.PART}")]
+        if everything:
+            files += [top / name for name in own.read_record(top).get("files", {}) if _is_inside(top / name, top)]
+        found = tuple(path for path in files if path.is_file())
+        if found:
+            name = top.relative_to(home).as_posix()
+            yield Leftovers(repository=name, files=found, size_bytes=sum(map(_size, found)))
+
+
+def clean(home: Path, leftover: Leftovers) -> None:
+    """Delete. Raises BeingPulled, OSError."""
+    top = home / leftover.repository
+    with hublock.at_once(home, leftover.repository):
+        _delete(leftover.files)
+        _forget(top, {path.relative_to(top).as_posix() for path in leftover.files})
+        _tidy(home, top)
+
+
+def _folder(home: Path, entry: Entry) -> Path:
+    """Where the model lies: of several places our own."""
+    ours = [Path(spot.path) for spot in entry.places if spot.entry == entry.match.entry]
+    return next((path for path in ours if _is_inside(path, home)), Path(entry.path))
+
+
+def _refuse(entry: Entry, force: bool) -> None:
+    if entry.source in OTHERS:
+        raise NotOurs(f"{entry.name} is {entry.source}'s, which keeps records of it.", f"Use `{OTHERS[entry.source]}`.")
+    if not force:
+        raise NotOurs(
+            f"{entry.name} lies in {entry.path}, not in anyform's own folder.", "Delete it all the same with --force."
+        )
+
+
+def _files(entry: Entry) -> tuple[str, ...]:
+    forms = (entry.match, *(match for _, match in entry.others))
+    return tuple(sorted({name for form in forms for name in (form.entry, *form.files) if name != "."}))
+
+
+def _paths(entry: Entry) -> Iterator[Path]:
+    """Everything that *entry* needs, wherever it lies."""
+    for folder in {entry.path, *(spot.path for spot in entry.places)}:
+        for name in _files(entry):
+            yield (Path(folder) / name).resolve()
+
+
+def _repository(home: Path, folder: Path) -> str | None:
+    """owner/repo that *folder* belongs to; None outside of our own folder's layout."""
+    if not _is_inside(folder, home):
+        return None
+    parts = folder.resolve().relative_to(home.resolve()).parts
+    return "/".join(parts[:2]) if len(parts) >= 2 else None
+
+
+def _delete(paths: Iterable[Path], linked: bool = False) -> None:
+    for path in paths:
+        content = path.resolve() if linked and path.is_symlink() else None
+        path.unlink(missing_ok=True)
+        if content is not None:
+            content.unlink(missing_ok=True)
+
+
+def _forget(top: Path, names: set[str]) -> None:
+    """Take *names* out of the record."""
+    record: dict[str, Any] = own.read_record(top)
+    if record and names & record["files"].keys():
+        left = {name: facts for name, facts in record["files"].items() if name not in names}
+        own.write_record(top, {**record, "files": left})
+
+
+def _tidy(home: Path, top: Path) -> None:
+    """Remove folders that are empty now, and a record that records nothing."""
+    if top.is_dir() and not own.read_record(top).get("files"):
+        (top / own.RECORD).unlink(missing_ok=True)
+    for folder in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
+        with suppress(OSError):
+            folder.rmdir()
+    for folder in (top, top.parent):
+        if folder != home:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve()) and path.resolve() != folder.resolve()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,147 @@
+"""Which files of a repository come is what a format's plugin says of the listing; the kernel knows no format.
+
+The plugins here detect and no more: what a plugin for these formats would answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from anyform.contract.errors import Fault, UnknownFormat
+from anyform.contract.facts import BackendInfo, Evidence, FormatMatch, ModelFiles
+from anyform.contract.hooks import hookimpl
+from anyform.kernel.plugins import Plugins
+from anyform.sources.hubpull import Pulled
+
+from .server import LoopbackHub
+
+Get = Callable[..., Pulled]
+BIG = b"weights" * 1000
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+
+
+def plugin(name: str, detect: Callable[[ModelFiles], list[FormatMatch]]) -> ModuleType:
+    """A plugin of one format."""
+    module = ModuleType(name)
+
+    @hookimpl
+    def detect_format(files: ModelFiles) -> list[FormatMatch]:
+        return detect(files)
+
+    @hookimpl
+    def list_backends() -> list[BackendInfo]:
+        return [BackendInfo(name=name, reads=(name,), tasks=("chat",))]
+
+    module.ANYFORM_CONTRACT = 1  # type: ignore[attr-defined]
+    module.detect_format, module.list_backends = detect_format, list_backends  # type: ignore[attr-defined]
+    return module
+
+
+def match(format: str, entry: str, files: list[str], **more: Any) -> list[FormatMatch]:
+    return [FormatMatch(format=format, entry=entry, files=tuple(files), evidence=Evidence.LAYOUT, why="so", **more)]
+
+
+def safetensors(files: ModelFiles) -> list[FormatMatch]:
+    """config.json names an architecture; weights by the index, else model.safetensors."""
+    if "architectures" not in files.json("config.json"):
+        return []
+    shards = sorted(set(files.json("model.safetensors.index.json").get("weight_map", {}).values()))
+    beside = ["config.json", "generation_config.json", *TOKENIZER]
+    found = [name for name in (*beside, "model.safetensors.index.json") if name in files.files]
+    return match("safetensors", ".", found + (shards or ["model.safetensors"]))
+
+
+def diffusers(files: ModelFiles) -> list[FormatMatch]:
+    """model_index.json names the parts, each a folder; of weights in two precisions the plain ones are taken."""
+    parts = [name for name, value in files.json("model_index.json").items() if isinstance(value, list)]
+    inside = [name for name in files.files if name.partition("/")[0] in parts and "/" in name]
+    wanted = [name for name in inside if not name.endswith((".bin", ".fp16.safetensors"))]
+    return match("diffusers", ".", ["model_index.json", *wanted]) if parts else []
+
+
+def rkllm(files: ModelFiles) -> list[FormatMatch]:
+    """An .rkllm file, and the small files beside it that its plugin reads."""
+    beside = ("config.json", "generation_config.json", "meta.json", *TOKENIZER)
+    found = [name for name in beside if name in files.files]
+    return [one for name in files.files if name.endswith(".rkllm") for one in match("rkllm", name, [name, *found])]
+
+
+@pytest.fixture
+def formats() -> Plugins:
+    detectors = {"safetensors": safetensors, "diffusers": diffusers, "rkllm": rkllm}
+    return Plugins.of({name: plugin(name, detect) for name, detect in detectors.items()})
+
+
+def test_safetensors_come_without_the_bin_beside_them(hub: LoopbackHub, get: Get, formats: Plugins) -> None:
+    index = b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}'
+    hub.add("owner/text", {
+        "config.json": b'{"architectures": ["LlamaForCausalLM"]}', "generation_config.json": b"{}",
+        "model-00001-of-00002.safetensors": BIG, "model-00002-of-00002.safetensors": BIG,
+        "model.safetensors.index.json": index, "pytorch_model.bin": BIG, "tf_model.h5": BIG, "README.md": b"#",
+        "tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "onnx/model.onnx": BIG, ".gitattributes": b"",
+    })  # fmt: skip
+    assert get("owner/text", plugins=formats).files == (
+        "config.json", "generation_config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+    )  # fmt: skip
+    assert not hub.served["pytorch_model.bin"]
+
+
+def test_a_diffusers_folder_comes_with_its_folders(hub: LoopbackHub, get: Get, formats: Plugins) -> None:
+    index = b'{"_class_name": "P", "unet": ["diffusers", "U"], "vae": ["diffusers", "A"], "tokenizer": ["t", "T"]}'
+    hub.add("owner/paint", {
+        "model_index.json": index, "unet/config.json": b"{}", "unet/diffusion_pytorch_model.safetensors": BIG,
+        "unet/diffusion_pytorch_model.fp16.safetensors": BIG, "unet/diffusion_pytorch_model.bin": BIG,
+        "vae/config.json": b"{}", "vae/diffusion_pytorch_model.safetensors": BIG, "tokenizer/vocab.json": b"{}",
+        "all-in-one.safetensors": BIG, "picture.png": BIG,
+    })  # fmt: skip
+    assert get("owner/paint", plugins=formats).files == (
+        "model_index.json", "tokenizer/vocab.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
+    )  # fmt: skip
+
+
+def test_an_rkllm_comes_with_its_five_small_files(hub: LoopbackHub, get: Get, formats: Plugins) -> None:
+    small = ("config.json", "generation_config.json", "meta.json", *TOKENIZER)
+    hub.add("owner/board", {"m.rkllm": BIG, "README.md": b"#", "special.json": b"{}"} | dict.fromkeys(small, b"{}"))
+    assert get("owner/board", plugins=formats).files == tuple(sorted(("m.rkllm", *small)))
+
+
+def test_of_two_forms_the_one_comes_that_a_backend_reads(hub: LoopbackHub, get: Get) -> None:
+    detect_only = plugin("safetensors", safetensors)
+    del detect_only.list_backends  # type: ignore[attr-defined]
+    plugins = Plugins.of({"a_safetensors": detect_only, "rkllm": plugin("rkllm", rkllm)})
+    config = b'{"architectures": ["X"]}'
+    hub.add("owner/both", {"config.json": config, "model.safetensors": BIG, "m.rkllm": BIG})
+    assert get("owner/both", plugins=plugins).files == ("config.json", "m.rkllm")
+
+
+def test_no_plugin_for_it_is_said_with_the_way_out(hub: LoopbackHub, get: Get, formats: Plugins) -> None:
+    hub.add("owner/odd", {"weights.xyz": BIG})
+    with pytest.raises(UnknownFormat) as caught:
+        get("owner/odd", plugins=formats)
+    said = str(caught.value)
+    assert "weights.xyz" in said
+    assert "diffusers, rkllm, safetensors" in said
+    assert "anyform pull owner/odd --include" in said
+
+
+def test_a_plugin_that_fails_costs_only_its_own_answer(hub: LoopbackHub, get: Get) -> None:
+    def broken(files: ModelFiles) -> list[FormatMatch]:
+        raise RuntimeError(files.path)
+
+    plugins = Plugins.of({"broken": plugin("broken", broken), "rkllm": plugin("rkllm", rkllm)})
+    hub.add("owner/board", {"m.rkllm": BIG})
+    assert get("owner/board", plugins=plugins).files == ("m.rkllm",)
+
+
+def test_a_listing_cannot_lead_outside_of_the_folder(hub: LoopbackHub, get: Get, home: Any) -> None:
+    hub.add("owner/evil", {"../../escape.txt": b"x", "/etc/absolute": b"x", "a\\b": b"x", "fine.txt": b"y"})
+    assert get("owner/evil", include=("*",)).files == ("fine.txt",)
+    with pytest.raises(Fault, match="no file"):
+        get("owner/evil", names=("../../escape.txt",))
+    assert not (home.parent / "escape.txt").exists()

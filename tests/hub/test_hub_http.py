@@ -1,0 +1,188 @@
+"""Pulling over HTTP: progress as events, joined, stopped; and on request, where that is switched on."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from anyform.assembly import start
+from anyform.http.config import HttpConfig
+from anyform.http.server import Server, listen
+from anyform.kernel.plugins import Plugins
+from anyform.sources.hub import Hub
+from anyform.sources.hubpulls import Pulls
+from anyform.sources.stores import Stores
+
+from .server import LoopbackHub
+
+MIB = 1 << 20
+ECHO = json.dumps({"format": "echo"}).encode()
+Serve = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def serve(client: Hub, plugins: Plugins, home: Path) -> Iterator[Serve]:
+    """Starts a server over anyform's own folder, which may pull."""
+    ends: list[Callable[[], None]] = []
+
+    def begin(**more: Any) -> httpx.Client:
+        runtime = start(where="here", plugins=plugins, stores=Stores(home=home, names=("anyform",)))
+        pulls = Pulls(client, plugins, home, arrived=runtime.library.refresh, **more)
+        sock, listening = listen("127.0.0.1", 0), threading.Event()
+        server = Server(runtime, HttpConfig(port=sock.getsockname()[1]), lambda url: listening.set(), pulls)
+        thread = threading.Thread(target=server.run, args=([sock],), daemon=True)
+        thread.start()
+        assert listening.wait(10)
+
+        def end() -> None:
+            pulls.close()
+            server.should_exit = True
+            thread.join(10)
+            runtime.close()
+
+        ends.append(end)
+        return httpx.Client(base_url=f"http://127.0.0.1:{sock.getsockname()[1]}", timeout=30)
+
+    yield begin
+    for end in ends:
+        end()
+
+
+def events(response: httpx.Response) -> list[dict[str, Any]]:
+    lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def test_a_pull_tells_how_far_it_is_and_then_the_model_is_served(hub: LoopbackHub, serve: Serve) -> None:
+    hub.add("owner/parrot", {"parrot.echo": ECHO + b" " * MIB})
+    hub.rate = 2 * MIB
+    http = serve()
+    with http.stream("POST", "/registry/pull", json={"model": "owner/parrot"}) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        told = events(response)
+    stages = [one["stage"] for one in told]
+    assert stages[-1] == "done"
+    assert "downloading" in stages
+    assert (told[-1]["name"], told[-1]["files"]) == ("owner/parrot", ["parrot.echo"])
+    assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["owner/parrot"]
+    assert [one["stage"] for one in http.get("/registry/pull").json()["pulls"]] == ["done"]
+
+
+def test_two_clients_watch_one_pull(hub: LoopbackHub, serve: Serve) -> None:
+    hub.add("owner/data", {"data.bin": bytes(MIB)})
+    hub.rate = MIB
+    http = serve()
+    body = {"model": "owner/data", "files": ["data.bin"]}
+    started = http.post("/registry/pull", json={**body, "stream": False})
+    assert started.status_code == 202
+    with http.stream("POST", "/registry/pull", json=body) as response:
+        told = events(response)
+    assert told[-1]["stage"] == "done"
+    assert hub.bytes_served == MIB
+    assert len(http.get("/registry/pull").json()["pulls"]) == 1
+
+
+def test_delete_stops_it_and_keeps_what_came(hub: LoopbackHub, serve: Serve, home: Path) -> None:
+    hub.add("owner/data", {"data.bin": bytes(4 * MIB)})
+    hub.rate = MIB / 4
+    http = serve()
+    body = {"model": "hf.co/owner/data", "files": "data.bin"}
+    http.post("/registry/pull", json={**body, "stream": False})
+    hub.wait_for_bytes(MIB // 2)
+    stopped = http.delete("/registry/pull/owner/data")
+    assert stopped.json() == {"status": "cancelled", "model": "owner/data"}
+    hub.rate = 0
+    before = hub.bytes_served
+    with http.stream("POST", "/registry/pull", json=body) as response:
+        first = events(response)[-1]
+    if first["stage"] == "cancelled":  # joined the one that was just ending
+        with http.stream("POST", "/registry/pull", json=body) as response:
+            assert events(response)[-1]["stage"] == "done"
+    assert (home / "owner" / "data" / "data.bin").stat().st_size == 4 * MIB
+    assert hub.bytes_served - before < 4 * MIB - MIB // 4
+    assert http.delete("/registry/pull/owner/data").status_code == 404
+
+
+def test_a_pull_that_fails_ends_with_an_error(hub: LoopbackHub, serve: Serve) -> None:
+    http = serve()
+    with http.stream("POST", "/registry/pull", json={"model": "owner/none"}) as response:
+        last = events(response)[-1]
+    assert last["stage"] == "failed"
+    assert last["error"]["code"] == "repository_not_found"
+    refused = http.post("/registry/pull", json={"model": "../../etc/passwd"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+
+
+CHAT = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+def test_a_request_for_what_is_not_here_is_answered_with_the_command_to_type(hub: LoopbackHub, serve: Serve) -> None:
+    hub.add("owner/parrot", {"parrot.echo": ECHO})
+    answer = serve().post("/v1/chat/completions", json={"model": "owner/parrot:Q8_0", **CHAT})
+    assert answer.status_code == 404
+    error = answer.json()["error"]
+    assert error["code"] == "model_not_found"
+    assert "`anyform pull owner/parrot:Q8_0`" in error["message"]
+    assert hub.requests == []
+
+
+def test_a_request_pulls_on_first_use_where_that_is_on(hub: LoopbackHub, serve: Serve) -> None:
+    hub.add("owner/parrot", {"parrot.echo": ECHO})
+    http = serve(on_request=True)
+    answer = http.post("/v1/chat/completions", json={"model": "owner/parrot", **CHAT})
+    assert answer.status_code == 200, answer.text
+    assert "hello" in answer.json()["choices"][0]["message"]["content"]
+    missing = http.post("/v1/chat/completions", json={"model": "owner/none", **CHAT})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "repository_not_found")
+    plain = http.post("/v1/chat/completions", json={"model": "none", **CHAT})
+    assert (plain.status_code, plain.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_the_registry_describes_what_is_here_and_what_could_be(hub: LoopbackHub, serve: Serve, tiny: Path) -> None:
+    hub.add("owner/parrot", {"parrot.echo": ECHO})
+    http = serve()
+    with http.stream("POST", "/registry/pull", json={"model": "owner/parrot"}) as response:
+        events(response)
+    [model] = http.get("/registry/models").json()["models"]
+    assert (model["name"], model["format"], model["runs_on"]) == ("owner/parrot", "echo", "echo")
+    assert model["revisions"] == [hub.repositories["owner/parrot"].sha]
+    here = http.get("/registry/models/owner/parrot").json()
+    assert here["here"] is True
+    assert here["decision"]["plugin"] == "echo"
+    there = http.get("/registry/models/owner/tiny:F16").json()
+    assert there["here"] is False
+    assert there["metadata"]["architecture"] == "llama"
+    assert there["variants"] == ["Q8_0", "F16"]
+    assert there["decision"]["verdicts"]
+    assert http.get("/registry/models/owner/none").status_code == 404
+    assert http.get("/registry/models/none").status_code == 404
+    assert [one["id"] for one in http.get("/v1/models").json()["data"]] == ["owner/parrot"]
+
+
+def test_suggestions_by_task_and_size(serve: Serve) -> None:
+    http = serve()
+    every = http.get("/registry/suggestions").json()["suggestions"]
+    assert {"chat", "embed", "rerank"} <= {task for one in every for task in one["tasks"]}
+    sizes = [one["size_bytes"] for one in every]
+    assert sizes == sorted(sizes)
+    small = http.get("/registry/suggestions", params={"task": "chat", "max_bytes": 10**9}).json()["suggestions"]
+    assert small
+    assert all("chat" in one["tasks"] and one["size_bytes"] <= 10**9 for one in small)
+
+
+def test_a_model_that_was_looked_at_is_not_taken_for_one_that_is_here(
+    hub: LoopbackHub, serve: Serve, tiny: Path
+) -> None:
+    http = serve()
+    assert http.get("/registry/models/owner/tiny:F16").json()["here"] is False
+    assert http.get("/registry/models/owner/tiny:F16").json()["here"] is False
+    answer = http.post("/v1/chat/completions", json={"model": "owner/tiny:F16", **CHAT})
+    assert answer.status_code == 404
+    assert "anyform pull owner/tiny:F16" in answer.json()["error"]["message"]

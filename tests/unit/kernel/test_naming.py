@@ -1,0 +1,121 @@
+"""What names mean, decided over entries that are made up here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from anyform.config import QUANTIZATIONS
+from anyform.contract.errors import ModelAmbiguous
+from anyform.contract.facts import Evidence, FormatMatch
+from anyform.kernel.entry import Entry, Spot
+from anyform.kernel.naming import Names, plain, preference
+
+
+def entry(group: str, variant: str = "", source: str = "", *, revision: str = "", order: int = 0, **more: Any) -> Entry:
+    """A model as a survey finds it."""
+    file = f"{group.rpartition('/')[2]}{'-' if variant else ''}{variant}.gguf"
+    match = FormatMatch(
+        format="f", entry=file, files=(file,), evidence=Evidence.NAME, why="made up", variant=variant, order=order
+    )
+    spot = Spot(source=source, path="/x", entry=file, revision=revision)
+    made = {"groups": (group,), "source": source, "places": (spot,), **more}
+    return Entry(name=group, path="/x", plugin="p", match=match, **made)
+
+
+def names(*entries: Entry, aliases: dict[str, str] | None = None, order: tuple[str, ...] = QUANTIZATIONS) -> Names:
+    return Names(entries, aliases or {}, order)
+
+
+def found(known: Names, name: str) -> str | None:
+    meant = known.find(name)
+    return meant.name if meant else None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "o/r",
+        "hf.co/o/r",
+        "https://huggingface.co/o/r",
+        "https://huggingface.co/o/r/",
+        "huggingface.co/o/r",
+        "o/r:latest",
+    ],
+)
+def test_a_repository_is_named_with_or_without_its_hub(name: str) -> None:
+    assert found(names(entry("o/r")), name) == "o/r"
+
+
+def test_a_path_stays_as_it_is() -> None:
+    assert [plain(text) for text in ("/o/r", "./hf.co/o", "o/hf.co/r")] == ["/o/r", "./hf.co/o", "o/hf.co/r"]
+
+
+@pytest.mark.parametrize("there", [QUANTIZATIONS[at:] for at in range(len(QUANTIZATIONS))])
+def test_the_first_quantization_of_the_list_is_taken(there: tuple[str, ...]) -> None:
+    known = names(*(entry("o/r", variant) for variant in reversed((*there, "IQ4_XS"))))
+    assert found(known, "o/r") == f"o/r:{there[0]}"
+    assert known.choice("o/r") == f"no variant was named: {there[0]} is taken, of {', '.join((*there, 'IQ4_XS'))}"
+    assert known.choice(f"o/r:{there[0]}") == ""
+
+
+def test_what_the_list_does_not_name_goes_by_the_formats_own_order() -> None:
+    ranked = [entry("m", "IQ4_XS", order=2), entry("m", "IQ3_M", order=1), entry("m", "F16", order=9)]
+    assert found(names(*ranked), "m") == "m:F16"
+    assert found(names(*ranked, order=()), "m") == "m:IQ3_M"
+    assert found(names(*ranked, order=("iq4_xs",)), "m") == "m:IQ4_XS"
+    assert preference(ranked[0].match, ()) < preference(ranked[2].match, ())
+
+
+def test_quantizations_in_several_stores_are_variants_of_one_name() -> None:
+    known = names(entry("o/r", "Q8_0", "a"), entry("o/r", "Q4_K_M", "b"))
+    assert [one.name for one in known.entries] == ["o/r:Q4_K_M", "o/r:Q8_0"]
+    assert found(known, "o/r") == "o/r:Q4_K_M"
+
+
+def test_one_name_for_two_models_goes_to_the_first_source() -> None:
+    known = names(
+        entry("o/r", "Q8_0", "a"), entry("o/r", "Q8_0", "b"), entry("o/r", "Q8_0", "b", revision="0123456789")
+    )
+    assert {one.name: one.source for one in known.entries} == {"o/r": "a", "o/r@b": "b", "o/r@01234567": "b"}
+    assert found(known, "o/r:Q8_0") == "o/r"
+
+
+def test_what_two_owners_have_must_be_named_in_full() -> None:
+    known = names(entry("a/r", "Q8_0"), entry("b/r", "Q8_0"), entry("b/r", "F16"), entry("c/other"))
+    assert found(known, "r:F16") == "b/r:F16"
+    assert found(known, "OTHER") == "c/other"
+    with pytest.raises(ModelAmbiguous, match=r"'r' could be a/r, b/r:F16 or b/r:Q8_0\. Name one") as caught:
+        known.find("r")
+    assert caught.value.details["candidates"] == ["a/r", "b/r:F16", "b/r:Q8_0"]
+    with pytest.raises(ModelAmbiguous):
+        known.find("r:q8_0")
+
+
+def test_a_short_name_of_one_repository_means_its_preferred_variant() -> None:
+    known = names(entry("o/r", "F16"), entry("o/r", "Q8_0"))
+    assert found(known, "r") == "o/r:Q8_0"
+    assert "Q8_0 is taken" in known.choice("r")
+
+
+def test_a_full_name_goes_before_a_short_one() -> None:
+    known = names(entry("r"), entry("o/r"), entry("p/r"))
+    assert found(known, "r") == "r"
+
+
+def test_tags_are_names() -> None:
+    known = names(entry("m:8b"), entry("n:latest", aliases=("n:1b",)))
+    assert [found(known, name) for name in ("m", "m:8b", "n", "n:1b", "n:latest")] == ["m:8b"] * 2 + ["n:latest"] * 3
+    with pytest.raises(ModelAmbiguous):
+        names(entry("m:8b"), entry("m:1b")).find("m")
+
+
+def test_the_users_alias_may_be_short_and_leave_the_variant_open() -> None:
+    models = entry("o/r", "F16"), entry("o/r", "Q8_0"), entry("p/s")
+    known = names(*models, aliases={"gpt": "r", "s": "o/r", "loop": "pool", "pool": "loop", "lost": "nowhere"})
+    assert found(known, "gpt") == "o/r:Q8_0"
+    assert found(known, "s") == "o/r:Q8_0"  # the user's own word goes before a short name
+    assert [found(known, name) for name in ("loop", "lost", "nowhere")] == [None, None, None]
+    assert "Q8_0 is taken" in known.choice("gpt")
+    assert "gpt" in known.nearest("gptt")
