@@ -6,10 +6,12 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 CORE = --editable "./core[text]"
 ENGINES = --editable "./plugins/gguf_llamacpp[engine]"
 PLUGINS = --editable ./plugins/gguf_llamacpp
+SAMPLES = --editable ./samples
+TRAINING = --editable "./samples[train]"
 TESTS = --requirement tests/requirements.txt
-PROJECTS = core/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
+PROJECTS = core/pyproject.toml samples/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 
-.PHONY: demo test test-full test-without-engine check bench clean
+.PHONY: demo test test-full test-without-engine check bench sample-model eval-sample clean
 
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
@@ -26,21 +28,30 @@ test-without-engine: $(VENV)/tests-installed-without-engine
 check: $(VENV)/tests-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy core/src $(wildcard plugins/*/src)
+	$(BIN)/mypy core/src samples/src $(wildcard plugins/*/src)
 	$(BIN)/lint-imports
 
 bench: $(VENV)/tests-installed
 	$(BIN)/python benchmarks/chat.py
 
+sample-model: $(VENV)/training-installed
+	$(BIN)/python -m anyform_samples.train
+	$(BIN)/python -m anyform_samples.export
+	$(BIN)/python -m anyform_samples.embedding
+
+eval-sample: $(VENV)/training-installed
+	$(BIN)/python -m anyform_samples.evaluate
+	$(BIN)/python -m anyform_samples.embedding.evaluate
+
 clean:
-	rm -rf .venv .venvs .bench .demo
+	rm -rf .venv .venvs .bench .demo .samples
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(PROJECTS) | $(VENV)/bin/python
 	@echo "installing from this clone; compiling llama.cpp takes 4 to 10 minutes the first time, then pip keeps it"
-	$(INSTALL) $(CORE) $(ENGINES)
+	$(INSTALL) $(CORE) $(ENGINES) $(SAMPLES) openai
 	@touch $@
 
 $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
@@ -48,5 +59,9 @@ $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
 	@touch $@
 
 $(VENV)/tests-installed-without-engine: $(PROJECTS) tests/requirements.txt | $(VENV)/bin/python
-	$(INSTALL) $(CORE) $(PLUGINS) $(TESTS)
+	$(INSTALL) $(CORE) $(PLUGINS) $(SAMPLES) $(TESTS)
+	@touch $@
+
+$(VENV)/training-installed: $(VENV)/installed
+	$(INSTALL) $(TRAINING)
 	@touch $@

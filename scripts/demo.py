@@ -1,4 +1,7 @@
-"""`make demo`: shows a small model being recognised, explained, run in the terminal and served. Ends by itself."""
+"""`make demo`: the sample models, found, explained, served, and asked through the `openai` client.
+
+Ends by itself; with an error if a step does not give what it is there to show.
+"""
 
 from __future__ import annotations
 
@@ -15,51 +18,130 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from openai import OpenAI
+
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".demo"
-SAMPLE = ROOT.parent / "shared" / "models" / "stories260K-gguf"
 START_S = 60
-PROMPT = "Once upon a time"
-REQUEST = {"prompt": PROMPT, "max_tokens": 60, "temperature": 0, "stream": True}
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "city": {"type": "string"}},
+    "required": ["name", "age", "city"],
+    "additionalProperties": False,
+}
+DOCUMENTS = (
+    "A worker that dies while it loads is started again with the reduced settings that the plugin names.",
+    "Loading: --context N sets how many tokens one request may use, prompt and answer together.",
+    "The server answers on loopback only: a web page that you visit cannot talk to it.",
+    "anyform plugins shows what is installed, from which distribution, and what is broken and why.",
+)
 
 
 def main() -> None:
     """Run each step as a user would type it."""
-    os.environ["ANYFORM_STATE"] = str(WORK / "state")
-    model = _model()
-    _say("Which models are there?")
-    _run("list", "--models", str(model.parent))
-    _say("What does this one say of itself?")
-    _run("show", str(model))
+    began = time.monotonic()
+    _leave_settings_aside()
+    _say("Which models are there? The sample comes with a package of its own.")
+    _run("list")
     _say("Which backend will run it, and why?")
-    _run("explain", str(model))
-    _say("It continues a text, in the terminal:")
-    _run("run", str(model), "--raw", "--max-tokens", "60", "--temperature", "0", PROMPT)
-    _say("It is served as OpenAI serves its models:")
-    with _served(model) as url:
-        _stream(f"{url}/v1/completions", {"model": model.stem, **REQUEST})
+    _run("explain", "sample")
+    _say("Ask it in the terminal:")
+    _run("run", "sample", "How do I serve a folder of models?")
+    _say("Serve it, with nothing configured:")
+    with _served() as url:
+        client = OpenAI(base_url=f"{url}/v1", api_key="unused")
+        _stream(client, "Which command shows what a server has loaded?", "anyform ps")
+        _call(client, "What is the weather in Chicago?", {"city": "Chicago"})
+        _fill(client, "Tara is 54 years old and lives in Shanghai", {"name": "Tara", "age": 54, "city": "Shanghai"})
+        _search(client, "What happens when the engine crashes?", DOCUMENTS[0])
         _run("ps", "--url", url)
-    _say("That was all. README.md shows a first real use.")
+    _say(f"That was all, in {time.monotonic() - began:.0f} s. README.md shows a first real use.")
 
 
-def _model() -> Path:
-    """The sample model, else a tiny one with random weights."""
-    if SAMPLE.is_dir():
-        return sorted(SAMPLE.glob("*.gguf"))[-1]
-    from anyform.testing.gguf import write_llama
+def _leave_settings_aside() -> None:
+    """The sample alone, whatever this machine has and its settings say."""
+    for name in [name for name in os.environ if name.startswith("ANYFORM_")]:
+        del os.environ[name]
+    os.environ["ANYFORM_CONFIG"] = os.devnull
+    os.environ["ANYFORM_STATE"] = str(WORK / "state")
+    os.environ["ANYFORM_MODELS_SOURCES"] = "plugins"
 
-    folder = WORK / "models"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "tiny-random.gguf"
-    write_llama(path)
-    _say(f"There is no sample model here, so {path.name} was written. Its weights are random: it talks nonsense.")
-    return path
+
+def _stream(client: OpenAI, question: str, words: str) -> None:
+    _say("A chat answer, streamed to the openai client:")
+    print(f"user: {question}\nassistant: ", end="", flush=True)
+    said = ""
+    chunks = client.chat.completions.create(
+        model="sample", messages=[{"role": "user", "content": question}], temperature=0, stream=True
+    )
+    for chunk in chunks:
+        piece = chunk.choices[0].delta.content or "" if chunk.choices else ""
+        said += piece
+        print(piece, end="", flush=True)
+    print("\n", flush=True)
+    _need(words in said, f"the answer does not name `{words}`")
+
+
+def _call(client: OpenAI, question: str, arguments: dict[str, str]) -> None:
+    _say("A tool call, and the answer made of its result:")
+    messages: list[Any] = [{"role": "user", "content": question}]
+    first = client.chat.completions.create(model="sample", messages=messages, tools=[WEATHER], temperature=0)
+    said = first.choices[0].message
+    print(f"user: {question}", flush=True)
+    _need(bool(said.tool_calls), f"the model called no tool, but said {said.content!r}")
+    call: Any = (said.tool_calls or [None])[0]
+    print(f"assistant calls: {call.function.name}({call.function.arguments})", flush=True)
+    _need(json.loads(call.function.arguments) == arguments, f"the call's arguments are not {arguments}")
+    result = "sunny, 21 degrees"
+    messages += [said.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": call.id, "content": result}]
+    second = client.chat.completions.create(model="sample", messages=messages, tools=[WEATHER], temperature=0)
+    told = second.choices[0].message.content or ""
+    print(f"tool: {result}\nassistant: {told}\n", flush=True)
+    _need(result in told, "the answer does not tell the tool's result")
+
+
+def _fill(client: OpenAI, sentence: str, wanted: dict[str, object]) -> None:
+    _say("An answer that follows a JSON schema:")
+    prompt = f"Give me JSON with the keys {', '.join(wanted)}: {sentence}"
+    form: Any = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+    answer = client.chat.completions.create(
+        model="sample", messages=[{"role": "user", "content": prompt}], response_format=form, temperature=0
+    )
+    filled = answer.choices[0].message.content or ""
+    print(f"user: {prompt}\nassistant: {filled}\n", flush=True)
+    _need(json.loads(filled) == wanted, f"the answer is not {wanted}")
+
+
+def _search(client: OpenAI, question: str, answer: str) -> None:
+    _say("Embeddings that find the right document:")
+    made = client.embeddings.create(model="sample-embed", input=[question, *DOCUMENTS])
+    asked, *documents = (item.embedding for item in made.data)
+    scores = [sum(x * y for x, y in zip(asked, each, strict=True)) for each in documents]
+    found = sorted(zip(scores, DOCUMENTS, strict=True), reverse=True)
+    print(f"question: {question}")
+    for score, text in found:
+        print(f"  {score:5.2f}  {text}")
+    print(flush=True)
+    _need(found[0][1] == answer, "another document than the right one comes first")
+
+
+def _need(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SystemExit(f"the demo failed: {otherwise}")
 
 
 @contextlib.contextmanager
-def _served(model: Path) -> Iterator[str]:
+def _served() -> Iterator[str]:
     url = f"http://127.0.0.1:{_free_port()}"
-    command = ("serve", str(model), "--port", url.rpartition(":")[2])
+    command = ("serve", "--port", url.rpartition(":")[2])
     _show(*command)
     WORK.mkdir(exist_ok=True)
     with (WORK / "server.log").open("w") as log:
@@ -89,20 +171,6 @@ def _wait(server: subprocess.Popen[bytes], url: str) -> None:
             return
 
 
-def _stream(url: str, body: dict[str, Any]) -> None:
-    """Ask as curl would; print each piece as it comes."""
-    payload = json.dumps(body)
-    print(f"$ curl {url} -H 'Content-Type: application/json' -d '{payload}'", flush=True)
-    request = urllib.request.Request(url, payload.encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=START_S) as response:
-        print(PROMPT, end="", flush=True)
-        for line in response:
-            if line.startswith(b"data: {"):
-                choices = json.loads(line[6:])["choices"]
-                print(choices[0]["text"] if choices else "", end="", flush=True)
-    print("\n")
-
-
 def _run(*arguments: str) -> None:
     _show(*arguments)
     if code := subprocess.run(_anyform(*arguments)).returncode:
@@ -111,12 +179,7 @@ def _run(*arguments: str) -> None:
 
 
 def _show(*arguments: str) -> None:
-    words = (f'"{word}"' if " " in word else word for word in arguments)
-    print(
-        "$ anyform",
-        *(os.path.relpath(word) if word.startswith(str(ROOT.parent)) else word for word in words),
-        flush=True,
-    )
+    print("$ anyform", *(f'"{word}"' if " " in word else word for word in arguments), flush=True)
 
 
 def _anyform(*arguments: str) -> list[str]:

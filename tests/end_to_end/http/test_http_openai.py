@@ -218,6 +218,11 @@ def test_an_unknown_model(client: OpenAI, stream: bool) -> None:
     assert caught.value.code == "model_not_found"
 
 
+def test_a_file_name_leads_to_the_model(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match=r"Did you mean parrot\?"):
+        client.models.retrieve("parrot.gguf")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_over_the_context(client: OpenAI, stream: bool) -> None:
     long: Any = [{"role": "user", "content": "word " * 50}]

@@ -110,7 +110,10 @@ def test_an_answer_that_is_no_json_is_not_kept(plugins: Plugins, tmp_path: Path)
     assert Catalogue(tmp_path / FILE, plugins).recall("q", "", "x", "1") is None
 
 
-def test_many_threads_and_two_processes_worth_of_catalogues_agree(plugins: Plugins, tmp_path: Path) -> None:
+def test_many_threads_and_two_processes_worth_of_catalogues_agree(
+    plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anyform.sources.catalogue.WAIT_S", 60)  # on a machine that is busy too
     shared = [Catalogue(tmp_path / FILE, plugins) for _ in range(2)]
 
     def work(number: int) -> None:

@@ -159,17 +159,21 @@ def _connected(file: Path) -> sqlite3.Connection:
     database = sqlite3.connect(file, timeout=WAIT_S, check_same_thread=False)
     try:
         database.execute("PRAGMA synchronous = OFF")  # a power cut costs time, not truth
-        (schema,) = database.execute("PRAGMA user_version").fetchone()
-        if schema != SCHEMA:
+        if _schema(database) != SCHEMA:
             with database:
                 database.execute("BEGIN IMMEDIATE")
-                database.execute("DROP TABLE IF EXISTS answer")
-                database.execute(_CREATE)
-                database.execute(f"PRAGMA user_version = {SCHEMA}")
+                if _schema(database) != SCHEMA:  # another process may have made it while this one waited
+                    database.execute("DROP TABLE IF EXISTS answer")
+                    database.execute(_CREATE)
+                    database.execute(f"PRAGMA user_version = {SCHEMA}")
     except sqlite3.Error:
         database.close()
         raise
     return database
+
+
+def _schema(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _plain(value: Any) -> Any:

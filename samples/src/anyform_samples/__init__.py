@@ -1,0 +1,1 @@
+"""Small models of our own, and the code that makes them."""

@@ -1,0 +1,55 @@
+"""The sample encoder in torch: a small BERT whose mean over a text's tokens, normalised, is the text's vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch.nn.functional import normalize
+from transformers import BertConfig, BertModel
+
+from anyform_samples.embedding import vocabulary
+
+CONTEXT = 512
+_TOGETHER = 20
+"""Texts computed at once: few enough that padding them to the longest wastes little."""
+
+
+def new(tokens: int) -> Any:
+    """A BertModel of random weights for a vocabulary of *tokens*, 2.5M parameters at 4,096."""
+    config = BertConfig(
+        vocab_size=tokens,
+        hidden_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=768,
+        attention_probs_dropout_prob=0.0,
+        attn_implementation="eager",
+        max_position_embeddings=CONTEXT,
+        pad_token_id=vocabulary.SPECIAL.index("[PAD]"),
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
+def vectors(
+    model: Any, tokenizer: Tokenizer, texts: Sequence[str], limit: int = CONTEXT, *, deep: bool = True
+) -> torch.Tensor:
+    """One vector of length 1 a text, float32, [texts, hidden]; a text is cut to *limit* tokens.
+
+    Without *deep* the layers are left out, and the mean is over the embeddings.
+    """
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    groups = [order[at : at + _TOGETHER] for at in range(0, len(order), _TOGETHER)]
+    parts = [_alike(model, tokenizer, [texts[place] for place in group], limit, deep) for group in groups]
+    return torch.cat(parts)[torch.tensor(order).argsort()]
+
+
+def _alike(model: Any, tokenizer: Tokenizer, texts: Sequence[str], limit: int, deep: bool) -> torch.Tensor:
+    """The vectors of texts of about one length, which are padded to the longest."""
+    ids, mask = (torch.tensor(rows) for rows in vocabulary.padded(tokenizer, texts, limit))
+    found = model(input_ids=ids, attention_mask=mask).last_hidden_state if deep else model.embeddings(input_ids=ids)
+    states = found.float()
+    weights = mask.unsqueeze(-1).float()
+    return normalize((states * weights).sum(1) / weights.sum(1), dim=-1)

@@ -1,0 +1,62 @@
+"""Contrastive training: its loss by hand, and that a resumed run is the same run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from anyform.contract.errors import Invalid
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("tokenizers")
+pytest.importorskip("transformers")
+
+from anyform_samples.embedding import export, gguf, training  # noqa: E402
+
+PHASES = (training.Phase(2, 4, 1e-3, deep=False), training.Phase(2, 4, 1e-3, deep=True))
+TINY = training.Recipe(phases=PHASES, questions=1, passage_tokens=24, question_tokens=8, reassigned_every=2)
+
+
+def test_the_loss_is_info_nce_in_both_directions() -> None:
+    left, right = torch.eye(2), torch.eye(2)
+    by_hand = -math.log(math.exp(2) / (math.exp(2) + 1))
+    assert training.contrast(left, right, ["a", "b"], 0.5).item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_passages_of_the_same_section_count_neither_for_nor_against() -> None:
+    left = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert training.contrast(left, left, ["a", "a"], 0.5).item() == 0.0
+
+
+@pytest.mark.full
+def test_a_resumed_run_gives_the_same_weights(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole, first, second = (training.begin(TINY) for _ in range(3))
+    for _ in range(TINY.steps):
+        training.advance(whole)
+    for _ in range(3):
+        training.advance(first)
+    training.save(first, tmp_path / "checkpoint.pt")
+    training.resume(second, tmp_path / "checkpoint.pt")
+    training.advance(second)
+    assert second.step == TINY.steps
+    mine, other = whole.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    training.save(training.begin(TINY), tmp_path / "checkpoint.pt")
+    with pytest.raises(Invalid, match="another recipe"):
+        training.resume(training.begin(training.Recipe(seed=5)), tmp_path / "checkpoint.pt")
+
+
+def test_the_export_holds_all_that_its_readers_look_for(tmp_path: Path) -> None:
+    run = training.begin(TINY)
+    export.write(run.model, run.tokenizer, tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "modules.json",
+        "sentence_bert_config.json", "1_Pooling/config.json", export.GGUF,
+    }  # fmt: skip
+    assert gguf.write(tmp_path, tmp_path / "half.gguf", "F16").stat().st_size > 1_000_000
