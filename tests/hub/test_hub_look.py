@@ -48,6 +48,7 @@ def test_show_reads_no_more_than_headers(hub: LoopbackHub, cli: Cli, origin: Pat
     assert not list(cli.home.rglob("*.gguf"))
 
 
+@pytest.mark.engine
 def test_explain_decides_before_the_download(hub: LoopbackHub, cli: Cli, origin: Path) -> None:
     write_llama(origin / "tiny-Q8_0.gguf")
     hub.add("owner/tiny", {path.name: path for path in origin.iterdir()})
