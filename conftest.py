@@ -1,10 +1,14 @@
-"""The sample models, for every test that asks what a text means: small real ones that come with the repository."""
+"""What all tests share: the sample models, small real ones that come with the repository, and a Ctrl-C that works."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; commands under test inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
