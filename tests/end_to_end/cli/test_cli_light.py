@@ -57,7 +57,6 @@ def test_no_engine_and_no_web_framework(cli: Any, echo: Callable[..., Path], com
     assert done.stdout
 
 
-@pytest.mark.full  # a time, which a slow machine misses
 def test_help_takes_at_most_three_times_an_empty_python_and_list_and_show_250_ms_more(
     cli: Any, echo: Callable[..., Path], tmp_path: Path
 ) -> None:
