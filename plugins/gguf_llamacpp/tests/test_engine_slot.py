@@ -52,13 +52,21 @@ def test_small_holes_are_closed_and_wide_ones_left() -> None:
 
 
 @given(st.lists(st.integers(0, 300), max_size=20), st.integers(0, 1000))
-def test_a_budget_is_used_up_and_shared_fairly(wanted: list[int], budget: int) -> None:
+def test_a_budget_is_used_up_half_by_the_oldest_and_half_by_the_shortest(wanted: list[int], budget: int) -> None:
     given_out = share_out(wanted, budget)
     assert sum(given_out) == min(sum(wanted), budget)
     assert all(0 <= got <= want for got, want in zip(given_out, wanted, strict=True))
-    hungry = [got for got, want in zip(given_out, wanted, strict=True) if got < want]
-    assert not hungry or max(hungry) - min(hungry) <= 1
-    assert not hungry or all(got <= max(hungry) for got in given_out)
+    assert not wanted or given_out[0] >= min(wanted[0], budget // 2)
+    others = list(zip(given_out, wanted, strict=True))[1:]
+    hungry = [want for got, want in others if got < want]
+    assert all(got == 0 for got, want in others if hungry and want > min(hungry))
+
+
+def test_prompts_that_wait_finish_one_after_another() -> None:
+    assert share_out([40, 30, 20, 30], 32) == [16, 0, 16, 0]
+    assert share_out([40, 30, 4, 10], 32) == [16, 2, 4, 10]
+    assert share_out([40], 32) == [32]
+    assert share_out([], 32) == []
 
 
 @pytest.mark.parametrize(("index", "expected"), [(0, 0), (5, 5), (9, 6), (12, 9)])

@@ -180,10 +180,10 @@ class Loop(EngineThread[Ticket]):
 
     def _counts(self) -> dict[int, int]:
         """How many tokens of each active answer go into the next step, by slot."""
-        reading = [answer for answer in self._active if answer.reading]
+        reading = sorted((answer for answer in self._active if answer.reading), key=lambda answer: answer.seat)
         counts = {answer.slot: 1 for answer in self._active if not answer.reading}
         if self._context.exact and reading:
-            return self._count_alone(min(reading, key=lambda answer: answer.seat))
+            return self._count_alone(reading[0])
         budget = self._prompt_budget(len(counts))
         wanted = [self._readable(answer) for answer in reading]
         for answer, count in zip(reading, share_out(wanted, budget), strict=True):

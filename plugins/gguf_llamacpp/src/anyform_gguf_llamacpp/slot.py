@@ -80,10 +80,17 @@ def gaps(taken: Sequence[int], widest: int) -> list[int]:
 
 
 def share_out(wanted: Sequence[int], budget: int) -> list[int]:
-    """Divide *budget* among *wanted* amounts: equally, and what the small ones leave goes to the others."""
-    given = [0] * len(wanted)
-    order = sorted(range(len(wanted)), key=lambda place: wanted[place])
-    for done, place in enumerate(order):
-        given[place] = min(wanted[place], budget // (len(order) - done))
-        budget -= given[place]
+    """Divide *budget* among *wanted* amounts, of which the first has waited longest.
+
+    It gets half, so that it is never starved; the other half serves those with the least left, so that they finish one
+    after another instead of all late together; what they leave goes to the first as well.
+    """
+    if not wanted:
+        return []
+    given = [min(wanted[0], (budget + 1) // 2)] + [0] * (len(wanted) - 1)
+    left = budget - given[0]
+    for place in sorted(range(1, len(wanted)), key=lambda place: wanted[place]):
+        given[place] = min(wanted[place], left)
+        left -= given[place]
+    given[0] += min(wanted[0] - given[0], left)
     return given
