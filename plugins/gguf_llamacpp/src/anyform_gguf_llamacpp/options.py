@@ -62,7 +62,7 @@ class Options:
     """Keep the KV cache on the accelerator."""
     pooling: str = ""
     """For embedding models whose file does not say: mean, cls, last or rank."""
-    text_interval: float = 0.02
+    text_interval: float = 0.05
     """Seconds that a token may be held back so that it travels with the next ones; 0: each leaves at once."""
 
 
