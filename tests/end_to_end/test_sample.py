@@ -188,11 +188,7 @@ def test_no_tool_is_called_where_none_fits(client: OpenAI) -> None:
         ("Tara is 54 years old and lives in Shanghai", {"name": "Tara", "age": 54, "city": "Shanghai"}),
         ("Carlos is 26 years old and lives in Chicago", {"name": "Carlos", "age": 26, "city": "Chicago"}),
         ("Peter buys 24 pieces of rope", {"item": "rope", "quantity": 24, "customer": "Peter"}),
-        pytest.param(
-            "Bella buys 24 pieces of towel",
-            {"item": "towel", "quantity": 24, "customer": "Bella"},
-            marks=pytest.mark.xfail(strict=True, reason="the shipped weights make the customer 'wel'"),
-        ),
+        ("Bella buys 24 pieces of towel", {"item": "towel", "quantity": 24, "customer": "Bella"}),
     ],
 )
 def test_a_schema_is_filled_from_the_sentence(client: OpenAI, sentence: str, wanted: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Trains the decoder: `python -m anyform_samples.train [--minutes M | --tokens N] [--resume] [--out DIR]`.
+"""Trains the decoder: `python -m anyform_samples.train [--minutes M | --tokens N] [--resume | --from DIR] [--out DIR]`.
 
 Matrices are stepped by Muon and all else by AdamW, at a rate that falls to zero at the end of the budget. The same seed
 and budget in tokens give the same model up to the rounding of the machine; a budget in minutes depends on its speed.
@@ -10,6 +10,7 @@ import argparse
 import itertools
 import math
 import os
+import shutil
 import sys
 import time
 from collections import defaultdict
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -67,10 +69,12 @@ class Progress:
 class Trainer:
     """One run: the decoder, its optimizers and its place in the corpus."""
 
-    def __init__(self, out: Path, seed: int, batch_tokens: int, shares: dict[str, float], compiled: bool) -> None:
+    def __init__(
+        self, out: Path, seed: int, batch_tokens: int, shares: dict[str, float], compiled: bool, rate: float = 1.0
+    ) -> None:
         torch.manual_seed(seed)
         out.mkdir(parents=True, exist_ok=True)
-        self.out, self.seed = out, seed
+        self.out, self.seed, self.rate = out, seed, rate
         self.tokenizer = _tokenizer(out / "tokenizer.json", seed)
         self.decoder = Decoder(Shape())
         self.corpus = Corpus(seed, out / "tokenizer.json", batch_tokens, self.decoder.shape.context, shares)
@@ -141,8 +145,13 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self.progress.chunk += 1
 
+    def begin_from(self, folder: Path) -> None:
+        """Begin with the weights of the exported model in *folder*, whose tokenizer must be this one."""
+        halves = load_file(folder / "model.safetensors")
+        self.decoder.load_state_dict({name.removeprefix("model."): half.float() for name, half in halves.items()})
+
     def _step(self, batch: Batch, used: float) -> None:
-        rate = min(1.0, (self.progress.step + 1) / WARM_UP, (1 - used) / (1 - FLAT))
+        rate = self.rate * min(1.0, (self.progress.step + 1) / WARM_UP, (1 - used) / (1 - FLAT))
         for optimizer, top in zip(self.optimizers.values(), (MUON_RATE, ADAM_RATE), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = top * rate
@@ -189,7 +198,10 @@ def main(arguments: list[str] | None = None) -> int:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="stop after so long (default: 60)")
     length.add_argument("--tokens", type=float, help="stop after so many tokens")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    begin.add_argument("--from", type=Path, dest="begun", metavar="DIR", help="begin with an exported model's weights")
+    parser.add_argument("--rate", type=float, default=1.0, help="times the usual rates, such as 0.5 with --from")
     parser.add_argument("--out", type=Path, default=Path(".samples/sample"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -200,9 +212,14 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     shares = {name: float(share) for name, _, share in (item.partition("=") for item in asked.share)}
-    trainer = Trainer(asked.out, asked.seed, asked.batch_tokens, shares, not asked.no_compile)
+    if asked.begun:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(asked.begun / "tokenizer.json", asked.out / "tokenizer.json")
+    trainer = Trainer(asked.out, asked.seed, asked.batch_tokens, shares, not asked.no_compile, asked.rate)
     if asked.resume:
         trainer.resume()
+    elif asked.begun:
+        trainer.begin_from(asked.begun)
     budget = Budget(tokens=asked.tokens) if asked.tokens else Budget(seconds=(asked.minutes or 60.0) * 60)
     trainer.run(budget, asked.check_minutes * 60)
     p = trainer.progress
