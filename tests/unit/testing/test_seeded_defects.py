@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,17 +23,29 @@ class Defect:
     new: str
     caught_by: frozenset[str]
     file: str = "backend.py"
+    processes: bool = True
+    """Whether the checks that start processes to look at plugin.py are made."""
 
 
 def defect(name: str, old: str, new: str, *caught_by: str, file: str = "backend.py") -> Defect:
-    return Defect(name, old, new, frozenset(f"test_{check}" for check in caught_by), file)
+    checks = frozenset(f"test_{check}" for check in caught_by)
+    return Defect(name, old, new, checks, file, processes=not old or file == "plugin.py")
 
 
 def plugin_defect(name: str, old: str, new: str, *caught_by: str) -> Defect:
     return defect(name, old, new, *caught_by, file="plugin.py")
 
 
+def source_defect(name: str, old: str, new: str, *caught_by: str) -> Defect:
+    """In what its source finds, which no process of its own is started for."""
+    return replace(plugin_defect(name, old, new, *caught_by), processes=False)
+
+
 ONE_DONE = "one_done_last"
+LISTS, UNCHANGED, SURVIVES = (f"a_source_{what}" for what in (
+    "lists_what_is_there", "changes_nothing", "survives_a_missing_folder",
+))  # fmt: skip
+EACH_FIND = (LISTS, "a_source_answers_alike", UNCHANGED)
 
 DEFECTS = [
     Defect("sound", "", "", frozenset()),
@@ -148,6 +160,69 @@ DEFECTS = [
     plugin_defect(
         "missing_engine_names_no_command", "Install it: {INSTALL}", "Install it.", "missing_engine_names_its_command"
     ),
+    source_defect("source_without_a_word", 'name = "toystore"', 'name = "Toy Store"', "sources_are_stated"),
+    source_defect("source_called_as_ours", 'name = "toystore"', 'name = "ollama"', "sources_are_stated"),
+    source_defect("source_names_what_is_gone", "Place(path=path)", 'Place(path=path.with_suffix(".x"))', LISTS),
+    source_defect(
+        "source_names_a_file_that_is_gone", "Place(path=path)", 'Place(path=path.parent, files=("x",))', LISTS
+    ),
+    source_defect("source_leads_outside", "Place(path=path)", 'Place(path=path.parent, skip=("../x",))', LISTS),
+    source_defect("source_yields_paths", "Place(path=path)", "path", LISTS),
+    source_defect("source_yields_text_for_a_path", "Place(path=path)", "Place(path=str(path))", LISTS),
+    source_defect("source_guesses_a_digest", "Place(path=path)", 'Place(path=path, digests={"m.toy": "1"})', LISTS),
+    source_defect("source_says_no_json", "Place(path=path)", 'Place(path=path, about={"size": {1}})', LISTS),
+    source_defect("source_finds_nothing", "if self.folder.is_dir():", "if self.folder.is_file():", LISTS),
+    source_defect(
+        "source_never_ends",
+        'sorted(self.folder.glob("*.toy"))',
+        'iter(lambda: self.folder / "m.toy", None)',
+        *EACH_FIND,
+    ),
+    source_defect(
+        "source_hangs",
+        "                yield Place(path=path)",
+        "                yield Place(path=path)\n            __import__('threading').Event().wait()",
+        *EACH_FIND,
+    ),
+    source_defect(
+        "source_raises_on_a_file",
+        'sorted(self.folder.glob("*.toy"))',
+        '[next((self.folder / "m.toy").iterdir())]',
+        *EACH_FIND,
+    ),
+    source_defect(
+        "source_answers_once",
+        "def find(self):",
+        "def find(self, seen=set()):\n"
+        "        if str(self.folder) in seen:\n            return\n        seen.add(str(self.folder))",
+        "a_source_answers_alike",
+    ),
+    source_defect(
+        "source_writes_an_index",
+        "if self.folder.is_dir():",
+        'if self.folder.is_dir() and (self.folder / "index").write_text("1"):',
+        UNCHANGED,
+    ),
+    source_defect(
+        "source_writes_elsewhere",
+        "if self.folder.is_dir():",
+        'if self.folder.is_dir() and Path(__file__).with_name("index").write_text("1"):',
+        UNCHANGED,
+    ),
+    source_defect(
+        "source_makes_its_folder",
+        "        if self.folder.is_dir():",
+        "        self.folder.mkdir(exist_ok=True)\n        if self.folder.is_dir():",
+        UNCHANGED,
+        SURVIVES,
+    ),
+    source_defect("source_needs_its_folder", "if self.folder.is_dir():", "if list(self.folder.iterdir()):", SURVIVES),
+    plugin_defect(
+        "engine_in_a_source",
+        "def find(self):",
+        "def find(self):\n        import toyengine",
+        "hooks_do_not_import_the_engine",
+    ),
     defect(
         "no_done",
         "        yield Done(finishes=(Finish(),))",
@@ -224,12 +299,17 @@ class Test_{name}(PluginConformance):
         (folder / "m").mkdir()
         (folder / "m" / "m.toy").write_bytes(b"TOY1" + len(header).to_bytes(4, "little") + header)
         return [folder / "m"]
+
+    def source(self, folder):
+        if folder.exists():
+            (folder / "m.toy").write_bytes(b"TOY1")
+        return importlib.import_module(self.module).Store(folder)
 """
 
 SAME_MODULE = """
     test_import_is_light = test_hooks_do_not_import_the_engine = test_missing_engine_names_its_command = None
 """
-"""The checks that start processes to look at plugin.py, for the defects that are not in it."""
+"""The checks that start processes, for the defects that they would not see."""
 
 
 def plant(folder: Path, seeded: Defect) -> None:
@@ -254,18 +334,21 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
     (folder / "toyengine-1.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: toyengine\nVersion: 1.0\n"
     )
-    test = "from anyform.contract.facts import Settings\nfrom anyform.testing import PluginConformance\n"
+    test = (
+        "import importlib\nfrom anyform.contract.facts import Settings\nfrom anyform.testing import PluginConformance\n"
+    )
     for seeded in DEFECTS:
         plant(folder, seeded)
-        test += CHECK.format(name=seeded.name) + (SAME_MODULE if seeded.file == "backend.py" and seeded.old else "")
+        test += CHECK.format(name=seeded.name) + ("" if seeded.processes else SAME_MODULE)
     (folder / "test_all.py").write_text(test)
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
+    (folder / "home").mkdir()
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run(
         [*command, f"--junitxml={report}", "test_all.py"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **dict.fromkeys(("HOME", "USERPROFILE"), str(folder / "home"))},
         capture_output=True,
         check=False,
         timeout=300,

@@ -19,7 +19,8 @@ from __future__ import annotations
 from anyform.testing.format_checks import FormatChecks
 from anyform.testing.model_checks import ModelChecks
 from anyform.testing.module_checks import ModuleChecks
+from anyform.testing.source_checks import SourceChecks
 
 
-class PluginConformance(ModuleChecks, FormatChecks, ModelChecks):
+class PluginConformance(ModuleChecks, FormatChecks, ModelChecks, SourceChecks):
     """Checks of one plugin against the contract; see `Subject` for what to state and what may be overridden."""

@@ -11,7 +11,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,8 @@ from anyform.contract.facts import BackendInfo
 
 MARK = "anyform-testing: "
 LIMIT_S = 60.0
+FEW = 1000
+"""Places of a source that are asked for: it may not end."""
 
 
 def imported(module: str) -> list[str]:
@@ -32,6 +36,14 @@ def imported_by_hooks(module: str, format_module: str, folders: Sequence[Path]) 
     """The modules that asking every hook that may not import an engine adds."""
     names: list[str] = _child("hooks", module, format_module, *map(str, folders))
     return names
+
+
+def found_by_sources(module: str) -> list[dict[str, Any]]:
+    """For each source of *module*, as it is found in this environment: its name, what find() raised ("" for nothing),
+    and the paths that it names where nothing lies.
+    """
+    told: list[dict[str, Any]] = _child("sources", module)
+    return told
 
 
 def loaded_without(module: str, blocked: Sequence[str], plan_file: Path) -> dict[str, dict[str, Any]]:
@@ -50,7 +62,10 @@ def engine_modules(backend: BackendInfo) -> list[str]:
 
 def _child(*words: str) -> Any:
     command = [sys.executable, "-m", "anyform.testing.outside", *words]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"{' '.join(words)} did not end within {LIMIT_S:g} s.") from None
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             return json.loads(line.removeprefix(MARK))
@@ -72,8 +87,11 @@ def _hooks(module: str, format_module: str, *folders: str) -> list[str]:
     importlib.import_module("anyform.workers.wire")
     before = set(sys.modules)
     plugin, reader = Asked(module), Asked(format_module)
-    for hook in ("list_backends", "find_devices", "list_sources"):
+    for hook in ("list_backends", "find_devices"):
         plugin.ask_if_there(hook)
+    for source in plugin.ask_if_there("list_sources"):
+        with suppress(Exception):  # which a check of sources tells
+            list(islice(source.find(), FEW))
     for folder in folders:
         for files, match in read(reader, Path(folder)):
             reader.ask_if_there("validate", files=files, match=match)
@@ -81,6 +99,20 @@ def _hooks(module: str, format_module: str, *folders: str) -> list[str]:
             for backend in plugin.ask_if_there("list_backends") or []:
                 plugin.ask("estimate_memory", backend=backend, metadata=metadata, settings=Settings(context=64))
     return sorted(set(sys.modules) - before)
+
+
+def _sources(module: str) -> list[dict[str, Any]]:
+    from anyform.testing.asking import Asked
+
+    return [_find(source) for source in Asked(module).ask("list_sources")]
+
+
+def _find(source: Any) -> dict[str, Any]:
+    try:
+        places = list(islice(source.find(), FEW))
+    except Exception as error:
+        return {"source": source.name, "raised": f"{type(error).__name__}: {error}", "missing": []}
+    return {"source": source.name, "raised": "", "missing": [str(p.path) for p in places if not p.path.exists()]}
 
 
 def _load(module: str, blocked: str, plan_file: str) -> dict[str, dict[str, Any]]:
@@ -120,5 +152,5 @@ class _Blocked:
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    found = {"import": _import, "hooks": _hooks, "load": _load}[what](*rest)  # type: ignore[operator]
+    found = {"import": _import, "hooks": _hooks, "sources": _sources, "load": _load}[what](*rest)  # type: ignore[operator]
     sys.stdout.write(f"\n{MARK}{json.dumps(found)}\n")

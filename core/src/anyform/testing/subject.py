@@ -17,6 +17,7 @@ from anyform.contract.facts import (
     Plan,
     Settings,
 )
+from anyform.contract.hooks import ModelSource
 from anyform.contract.jobs import Chat, Complete, Embed, Generation, Job, Message, Rerank, Sampling, Text
 from anyform.contract.model import LoadedModel
 from anyform.kernel.plugins import GROUP
@@ -70,6 +71,13 @@ class Subject:
     def samples(self, folder: Path) -> list[Path]:
         """Write one or more tiny sound models, each in a folder of its own below *folder*; return those folders."""
         raise NotImplementedError("override samples(): write tiny models of your format and return their folders")
+
+    def source(self, folder: Path) -> ModelSource | None:
+        """Your source as it reads a store in *folder*: write a small one there first, if *folder* exists.
+
+        None: the source cannot be told where to look, or there is none; then `list_sources` is taken as it is.
+        """
+        return None
 
     def jobs(self, metadata: Metadata) -> list[Job]:
         """Short jobs, one for each task of the model; override for tasks other than text."""
@@ -171,7 +179,7 @@ class Subject:
         if where == "here":
             model: LoadedModel = asked.ask("load", plan=plan)
             return model
-        from anyform.workers.remote import Workers
+        from anyform.workers.isolation import Workers
 
         installed = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
         assert self.plugin in installed, (
