@@ -12,7 +12,8 @@ import pytest
 
 from anyform.contract.events import Done, Event, Progress, Text
 from anyform.contract.facts import Evidence, FormatMatch, Metadata, Plan, Settings
-from anyform.contract.jobs import Complete, Generation, Job, Sampling
+from anyform.contract.jobs import Chat, Complete, Generation, Job, Message, Sampling
+from anyform.contract.jobs import Text as Said
 from anyform.contract.model import LoadedModel, Stop
 from anyform.testing import gguf
 
@@ -81,6 +82,16 @@ def complete(model: LoadedModel, prompt: str | tuple[int, ...], **generation: An
     return ask(model, Complete(prompt=prompt, generation=Generation(**generation)))
 
 
+def chat(text: str, **fields: Any) -> Chat:
+    """A job that asks *text*; without a generation of its own for a short and greedy answer."""
+    generation = fields.pop("generation", Generation(max_tokens=24, sampling=GREEDY))
+    return Chat(messages=(Message(role="user", parts=(Said(text=text),)),), generation=generation, **fields)
+
+
+def unending(prompt: str) -> Complete:
+    return Complete(prompt=prompt, generation=Generation(ignore_eos=True))
+
+
 def question(text: str) -> str:
     """*text* as ChatML's templates put it, ready to be answered."""
     return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
@@ -122,8 +133,13 @@ class Kit:
     """What the tests call; a fixture, since test modules cannot import each other."""
 
     GREEDY = GREEDY
+    COMMAND = "anyform serve --models DIR"
+    FOLDER = "How do I serve a folder of models?"
+    """A question whose answer names COMMAND."""
     plan = staticmethod(plan)
     ask = staticmethod(ask)
+    chat = staticmethod(chat)
+    unending = staticmethod(unending)
     question = staticmethod(question)
     complete = staticmethod(complete)
     together = staticmethod(together)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,30 @@ def test_one_byte_makes_it_another_vocabulary(tmp_path: Path) -> None:
     assert "gguf.duplicate_token" in codes(write(tmp_path / "c" / "m.gguf", twins))
     assert "gguf.duplicate_token" in codes(write(tmp_path / "c" / "m.gguf", twins))  # familiar by now
     assert "gguf.duplicate_token" not in codes(tmp_path / "a" / "m.gguf")
+
+
+def test_what_two_threads_walked_over_is_kept_once() -> None:
+    data = b"".join(struct.pack("<Q", 4) + b"%04d" % number for number in range(familiar.LEAST))
+    first = familiar.keep(data, 0, familiar.LEAST, len(data))
+    assert first is not None
+    assert familiar.keep(data, 0, familiar.LEAST, len(data)) is first
+    assert familiar.find(data, 0, familiar.LEAST) is first
+    assert sum(map(len, familiar._shelf.known.values())) == len(familiar._shelf.recent) == 1
+
+
+def test_a_listing_is_parsed_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf")
+    files = FolderFiles(path)
+    headers = []
+    for asked in (files, files, FolderFiles(path)):
+        with gguf.opened(asked, path.name) as (header, buffer):
+            assert len(buffer) == header.size == path.stat().st_size
+        headers.append(header)
+    assert headers[0] is headers[1] is not headers[2]
+    assert headers[0] == headers[2]
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert gguf.header(files, path.name).size == path.stat().st_size
 
 
 def test_what_is_cut_off_within_a_familiar_vocabulary_is_still_cut_off(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from anyform.contract.errors import PluginFault
+from anyform.contract.facts import Evidence, Finding, FormatMatch, Metadata, ModelFiles
+from anyform.contract.hooks import hookimpl
+from anyform.kernel.entry import Entry
+from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
 from anyform.kernel.reader import FEW, THREADS, Reader, stamp_of, together
 
@@ -48,6 +52,44 @@ def test_an_answer_holds_as_long_as_its_stamp() -> None:
 
     said = [reader.remembered("q", "p", "about", stamp, ask) for stamp in ("1", "1", "2", "2", "1", "", "")]
     assert said == ["answer 1"] * 2 + ["answer 2"] * 2 + ["answer 3"] + ["answer 4"] * 2
+
+
+class Listening:
+    """A plugin that keeps what it is asked about."""
+
+    ANYFORM_CONTRACT = 1
+
+    def __init__(self) -> None:
+        self.files: list[ModelFiles] = []
+
+    @hookimpl
+    def detect_format(self, files: ModelFiles) -> list[FormatMatch]:
+        return [
+            FormatMatch(format="f", entry=name, files=(name,), evidence=Evidence.NAME, why="") for name in files.files
+        ]
+
+    @hookimpl
+    def extract_metadata(self, files: ModelFiles) -> Metadata:
+        self.files.append(files)
+        return Metadata(name="m")
+
+    @hookimpl
+    def validate(self, files: ModelFiles) -> list[Finding]:
+        self.files.append(files)
+        return []
+
+
+def test_metadata_and_findings_are_asked_of_the_same_files(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("one")
+    plugin = Listening()
+    reader = Reader(Plugins.of({"listening": plugin}))
+    [(name, match)] = reader.matches(FolderFiles(tmp_path))
+    entry = Entry(name="m", path=str(tmp_path), plugin=name, match=match)
+    assert reader.model(entry, name, match) == (match, Metadata(name="m"), [])
+    first, second = plugin.files
+    assert first is second
+    assert (reader.metadata(entry, name, match), reader.findings(entry, name, match)) == (Metadata(name="m"), [])
+    assert len(plugin.files) == 2
 
 
 def test_a_stamp_changes_with_size_and_time_and_is_empty_for_what_is_gone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from anyform.assembly import start
 from anyform.builtin import echo
-from anyform.contract.errors import Invalid
+from anyform.contract.errors import Invalid, ModelAmbiguous
 from anyform.contract.hooks import ModelSource, Place, hookimpl
 from anyform.kernel.entry import Entry
 from anyform.kernel.library import Library
@@ -306,6 +306,22 @@ def test_one_name_in_two_sources_is_told_apart(plugins: Plugins, tmp_path: Path)
         ("owner/repo", "anyform"),
         ("owner/repo@huggingface", "huggingface"),
     ]
+
+
+def test_a_later_store_may_decide_what_a_name_means(plugins: Plugins, tmp_path: Path) -> None:
+    """So a name is looked up in all of them, also where the first one has it."""
+    folder = tmp_path / "own/owner/repo"
+    folder.mkdir(parents=True)
+    (folder / "m-F16.gguf").write_bytes(weights(tmp_path, seed=1))
+    write_snapshot(tmp_path / "hub", "owner/repo", {"m-Q8_0.gguf": weights(tmp_path, seed=2, quantization="Q8_0")})
+    write_snapshot(tmp_path / "hub", "other/repo", {"n-F16.gguf": weights(tmp_path, seed=3)})
+    mine, cache = own.OwnFolder(tmp_path / "own"), HubCache(tmp_path / "hub")
+    alone = library_of(plugins, [mine], order=("Q8_0", "F16"))
+    both = library_of(plugins, [mine, cache], order=("Q8_0", "F16"))
+    assert (alone.find("owner/repo").source, both.find("owner/repo").source) == ("anyform", "huggingface")
+    assert alone.find("repo").name == "owner/repo"
+    with pytest.raises(ModelAmbiguous, match="other/repo"):
+        both.find("repo")
 
 
 class Samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 from anyform.contract.facts import Finding, FormatMatch, Metadata
@@ -12,7 +13,8 @@ from anyform.kernel.entry import Entry
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
 
-THREADS = 8
+THREADS = 4
+"""More wait for each other: what plugins do is mostly Python."""
 FEW = 16
 """Up to so many things are done one after the other: threads would cost more."""
 
@@ -48,23 +50,34 @@ class Reader:
 
     def metadata(self, entry: Entry, plugin: str, match: FormatMatch) -> Metadata:
         """What one form of the model says of itself. Raises PluginFault."""
-        found: Metadata = self._ask_plugin("extract_metadata", entry, plugin, match)
+        found: Metadata = self._asker(entry, plugin, match)("extract_metadata")
         return found
 
     def findings(self, entry: Entry, plugin: str, match: FormatMatch) -> list[Finding]:
         """What validation of one form remarks. Raises PluginFault."""
-        return list(self._ask_plugin("validate", entry, plugin, match))
+        return list(self._asker(entry, plugin, match)("validate"))
+
+    def model(self, entry: Entry, plugin: str, match: FormatMatch) -> tuple[FormatMatch, Metadata, list[Finding]]:
+        """One form of the model with both, its files listed and looked at once. Raises PluginFault."""
+        ask = self._asker(entry, plugin, match)
+        return match, ask("extract_metadata"), list(ask("validate"))
 
     def close(self) -> None:
         if self.memory is not None:
             self.memory.close()
 
-    def _ask_plugin(self, hook: str, entry: Entry, plugin: str, match: FormatMatch) -> Any:
+    def _asker(self, entry: Entry, plugin: str, match: FormatMatch) -> Callable[[str], Any]:
+        """Asks hooks about one form of the model, of the same files."""
         about = "\0".join((entry.path, match.entry, match.format))
         stamp = stamp_of(entry.path, match.files or (match.entry,))
-        return self.remembered(
-            hook, plugin, about, stamp, lambda: self.plugins.ask_one(plugin, hook, files=entry.files(), match=match)
-        )
+        files = cache(entry.files)
+
+        def ask(hook: str) -> Any:
+            return self.remembered(
+                hook, plugin, about, stamp, lambda: self.plugins.ask_one(plugin, hook, files=files(), match=match)
+            )
+
+        return ask
 
     def remembered(self, question: str, plugin: str, about: str, stamp: str, ask: Callable[[], Any]) -> Any:
         """The answer to *question* about *about*: what was remembered under *stamp*, else what *ask* returns.

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def _schema(database: sqlite3.Connection) -> int:
 
 def _plain(value: Any) -> Any:
     if type(value).__name__ in _FACTS:
-        return {"$": type(value).__name__, **asdict(value)}
+        return {"$": type(value).__name__, **{field.name: getattr(value, field.name) for field in fields(value)}}
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")

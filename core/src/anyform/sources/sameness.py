@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from anyform.kernel.entry import Entry
 
+START = 4096
+"""Bytes by which most files that are no copies of each other differ already: models say there what they are."""
 EDGE = 64 << 10
 """Bytes at both ends of a file that are compared."""
 SAMPLES, SAMPLE = 256, 512
 """How many stretches between them, of how many bytes: two trainings of one architecture differ in almost all."""
 
 Sample = Callable[[Path], str]
-"""Path -> a digest of samples of the file, or "" if it cannot be read."""
+"""Path -> a digest of some of the file's bytes, or "" if it cannot be read."""
 Mark = tuple[object, ...]
 
 
-def merged(found: Iterable[Entry], sample: Sample) -> list[Entry]:
+def merged(found: Iterable[Entry], samples: Sequence[Sample]) -> list[Entry]:
     """*found*, with entries of the very same files as one: the first, with the names and places of all.
 
-    Files are the same by inode; by SHA-256, where their sources know it; else by size and samples of their bytes.
-    Copies within one source were made on purpose and stay apart.
+    Files are the same by inode; by SHA-256, where their sources know it; else by size and all *samples* of their
+    bytes, the cheapest first. Copies within one source were made on purpose and stay apart.
     """
     kept: list[Entry] = []
     by_inode: dict[Mark, int] = {}
     by_size: dict[Mark, _Alike] = {}
     for entry in found:
         inodes, sizes = _stats(entry)
-        alike = by_size.setdefault(sizes, _Alike(sample))
+        alike = by_size.setdefault(sizes, _Alike(samples))
         number = by_inode.get(inodes)
         if number is None:
             number = alike.twin(entry)
@@ -46,13 +48,15 @@ def merged(found: Iterable[Entry], sample: Sample) -> list[Entry]:
 
 
 class _Alike:
-    """Entries whose files have the same sizes. Bytes are looked at only where two sources have such."""
+    """Entries whose files are alike as far as was looked. Bytes are looked at only where two sources have such."""
 
-    def __init__(self, sample: Sample) -> None:
-        self._sample = sample
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        """*samples*: what was not compared yet."""
+        self._samples = samples
         self._members: list[tuple[int, Entry]] = []
         self._by_digest: dict[Mark, list[tuple[int, Entry]]] = {}
-        self._by_sample: dict[Mark, list[tuple[int, Entry]]] = {}
+        self._parts: dict[Mark, _Alike] = {}
+        """The members by the next sample, as far as they were sampled."""
         self._sampled = 0
 
     def add(self, number: int, entry: Entry) -> None:
@@ -65,26 +69,42 @@ class _Alike:
         for number, other in self._by_digest.get(digests, ()) if digests else ():
             if other.source != entry.source:
                 return number
-        if all(other.source == entry.source or (digests and _digests(other)) for _, other in self._members):
-            return None
-        for number, other in self._members[self._sampled :]:
-            self._by_sample.setdefault(self._samples(other), []).append((number, other))
-        self._sampled = len(self._members)
-        for number, other in self._by_sample.get(self._samples(entry), ()):
-            if other.source != entry.source and not (digests and _digests(other)):
-                return number
-        return None
+        rivals = (
+            number
+            for number, other in self._members
+            if other.source != entry.source and not (digests and _digests(other))
+        )
+        first = next(rivals, None)
+        return first if first is None or not self._samples else self._part(entry).twin(entry)
 
-    def _samples(self, entry: Entry) -> Mark:
-        """What its files' bytes have in common with copies of them; of files that cannot be read, with nothing."""
-        marks = sorted(self._sample(Path(entry.path) / name) for name in entry.match.files)
-        return tuple(marks) if all(marks) and marks else (entry.path, entry.match.entry, entry.match.variant)
+    def _part(self, entry: Entry) -> _Alike:
+        """The members whose next sample is that of *entry*."""
+        for number, other in self._members[self._sampled :]:
+            self._sub(other).add(number, other)
+        self._sampled = len(self._members)
+        return self._sub(entry)
+
+    def _sub(self, entry: Entry) -> _Alike:
+        sample, *dearer = self._samples
+        marks = sorted(sample(Path(entry.path) / name) for name in entry.match.files)
+        # What cannot be read is like nothing else.
+        mark = tuple(marks) if all(marks) and marks else (entry.path, entry.match.entry, entry.match.variant)
+        return self._parts.setdefault(mark, _Alike(dearer))
 
 
 def _digests(entry: Entry) -> Mark:
     """The SHA-256 of all its files; empty where one is not known."""
     known = sorted(entry.digests.get(name, "") for name in entry.match.files)
     return tuple(known) if all(known) else ()
+
+
+def started(path: Path) -> str:
+    """A digest of how a file begins."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return hashlib.sha256(file.read(START)).hexdigest()
+    except OSError:
+        return ""
 
 
 def sampled(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from anyform.contract.errors import Fault, Invalid, ModelNotFound, PluginFault
@@ -10,7 +11,8 @@ from anyform.contract.hooks import ModelSource, Place
 from anyform.kernel.entry import Entry
 from anyform.kernel.plugins import Plugins
 from anyform.kernel.reader import Memory, Reader, stamp_of
-from anyform.sources.sameness import merged, sampled
+from anyform.sources.hubname import bare
+from anyform.sources.sameness import Sample, merged, sampled, started
 from anyform.sources.survey import Lead, survey
 
 
@@ -45,7 +47,12 @@ class Shelf:
     def look(self) -> list[Entry]:
         """All models that are there now. Raises UnknownFormat for a path of the user's that is no model."""
         self.troubles = []
-        return merged(survey(self.reader, list(self._leads())), self._sample)
+        found = survey(self.reader, list(self._leads()))
+        return merged(found, (partial(self._sample, "start", started), partial(self._sample, "sample", sampled)))
+
+    def bare(self, name: str) -> str:
+        """*name* without the address of a hub."""
+        return bare(name)
 
     def _leads(self) -> Iterator[Lead]:
         for path in self._paths:
@@ -65,9 +72,9 @@ class Shelf:
             self.troubles.append(f"the models of {source.name} are not listed: {fault.message}")
             return []
 
-    def _sample(self, path: Path) -> str:
+    def _sample(self, name: str, sample: Sample, path: Path) -> str:
         stamp = stamp_of(str(path.parent), (path.name,))
-        return str(self.reader.remembered("sample", "", str(path), stamp, lambda: sampled(path)))
+        return str(self.reader.remembered(name, "", str(path), stamp, lambda: sample(path)))
 
 
 def _checked(place: Place) -> Place:

@@ -47,14 +47,19 @@ def find(buffer: bytes | mmap.mmap, place: int, count: int) -> Known | None:
     return next((one for one in candidates if buffer[place : place + len(one.data)] == one.data), None)
 
 
-def keep(buffer: bytes | mmap.mmap, place: int, count: int, size: int) -> None:
-    """Remember an array that was walked over: *count* strings in *size* bytes at *place*."""
+def keep(buffer: bytes | mmap.mmap, place: int, count: int, size: int) -> Known | None:
+    """Remember an array that was walked over: *count* strings in *size* bytes at *place*. None: not worth keeping."""
     if count < LEAST or size > MOST_BYTES // 2 or place + size > len(buffer):
-        return
+        return None
     key, known = (count, bytes(buffer[place : place + BEGINNING])), Known(bytes(buffer[place : place + size]))
     with _shelf.lock:
-        _shelf.known.setdefault(key, []).append(known)
+        alike = _shelf.known.setdefault(key, [])
+        met = next((one for one in alike if one.data == known.data), None)
+        if met is not None:  # another thread walked over the same one meanwhile
+            return met
+        alike.append(known)
         _shelf.recent.append((key, known))
         while sum(len(one.data) for _, one in _shelf.recent) > MOST_BYTES:
             oldest, gone = _shelf.recent.pop(0)
             _shelf.known[oldest] = [one for one in _shelf.known[oldest] if one is not gone]
+    return known

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 from typing import Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 from anyform.contract.facts import ModelFiles
 from anyform_gguf_llamacpp import familiar
@@ -82,6 +83,8 @@ class Array:
     count: int
     offset: int
     size: int
+    known: familiar.Known | None = field(default=None, compare=False, repr=False)
+    """What other files with the very same strings taught; None for numbers, and for strings that are not kept."""
 
 
 Value: TypeAlias = bool | int | float | str | tuple[bool | int | float | str, ...] | Array | None
@@ -194,10 +197,28 @@ def content(files: ModelFiles, name: str) -> Iterator[Buffer]:
     yield head
 
 
+@contextmanager
+def opened(files: ModelFiles, name: str) -> Iterator[tuple[Header, Buffer]]:
+    """The header of *name*, wherever it lies, and the bytes that it was read from; parsed once for the same *files*.
+
+    Raises OSError.
+    """
+    kept = _parsed.setdefault(files, {})
+    with content(files, name) as buffer:
+        seen = len(buffer)
+        if (name, seen) not in kept:
+            kept[name, seen] = parse(buffer, max(seen, files.files.get(name, 0)))
+        yield kept[name, seen], buffer
+
+
 def header(files: ModelFiles, name: str) -> Header:
     """The header of *name*, wherever it lies. Raises OSError."""
-    with content(files, name) as buffer:
-        return parse(buffer, max(len(buffer), files.files.get(name, 0)))
+    with opened(files, name) as (header, _):
+        return header
+
+
+_parsed: WeakKeyDictionary[ModelFiles, dict[tuple[str, int], Header]] = WeakKeyDictionary()
+"""(name, bytes seen) -> header, for as long as somebody holds the listing: metadata and validation ask for the same."""
 
 
 def _fetched(files: ModelFiles, name: str) -> bytes:
@@ -333,8 +354,9 @@ class _Reader:
         kind, count = ARRAY_HEAD.unpack_from(self._buffer, self.place)
         self.place += ARRAY_HEAD.size
         start = self.place
+        known: familiar.Known | None = None
         if kind == STRING:
-            self._walk(name, count)
+            known = self._walk(name, count)
         elif kind in SCALARS:
             self._check_length(count * SCALARS[kind].size, self._header.size, f"the array {name!r}")
             self.place += count * SCALARS[kind].size
@@ -343,11 +365,11 @@ class _Reader:
         else:
             what = "arrays" if kind == ARRAY else f"value type {kind}"
             raise HeaderError("gguf.bad_value_type", f"{name!r} is an array of {what}, which llama.cpp does not read.")
-        array = Array(kind, count, start, self.place - start)
+        array = Array(kind, count, start, self.place - start, known)
         return (array if name.startswith(TOKENIZER) else self._small(array)), (ARRAY, kind)
 
-    def _walk(self, name: str, count: int) -> None:
-        """Pass over *count* strings, reading nothing but their lengths."""
+    def _walk(self, name: str, count: int) -> familiar.Known | None:
+        """Pass over *count* strings, reading nothing but their lengths; what is known of these very strings."""
         self._walked += count
         if count > (self._header.size - self.place) // 8 or self._walked > MAX_STRINGS:
             text = f"the array {name!r} says it has {count} strings, in a file of {self._header.size} bytes."
@@ -355,7 +377,7 @@ class _Reader:
         known = familiar.find(self._buffer, self.place, count)
         if known is not None:
             self.place += len(known.data)
-            return
+            return known
         place, buffer, unpack = self.place, self._buffer, UINT64.unpack_from
         for _ in repeat(None, count):
             place += 8 + unpack(buffer, place)[0]
@@ -365,7 +387,7 @@ class _Reader:
             raise HeaderError("gguf.length_too_large", text)
         if place > len(buffer):
             raise struct.error
-        familiar.keep(buffer, start, count, place - start)
+        return familiar.keep(buffer, start, count, place - start)
 
     def _small(self, array: Array) -> Value:
         """The array's values where they are few; the array itself where they are many."""

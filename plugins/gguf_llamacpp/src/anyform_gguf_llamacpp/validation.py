@@ -36,8 +36,7 @@ def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
         if name not in files.files:
             continue
         try:
-            with gguf.content(files, name) as buffer:
-                header = gguf.parse(buffer, max(len(buffer), files.files[name]))
+            with gguf.opened(files, name) as (header, buffer):
                 if header.trouble is not None and len(buffer) < header.size:
                     yield warning("header_unseen", f"{name} has a header of over {len(buffer)} bytes. {LATER}")
                     continue

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from anyform.contract.facts import Finding
-from anyform_gguf_llamacpp import familiar, gguf
+from anyform_gguf_llamacpp import gguf
 from anyform_gguf_llamacpp.finding import critical, warning
 from anyform_gguf_llamacpp.gguf import ARRAY, BOOL, STRING, TOKENIZER, Array, Buffer, Header, type_words
 
@@ -91,7 +91,7 @@ def _twins(tokens: Array, buffer: Buffer) -> Iterator[Finding]:
 
     Hashes are compared, in rounds of about BATCH of them, so that memory stays bounded for any vocabulary.
     """
-    known = familiar.find(buffer, tokens.offset, tokens.count)
+    known = tokens.known
     twice = known.twins if known is not None and known.twins is not None else _count_twins(tokens, buffer)
     if known is not None:
         known.twins = twice
