@@ -105,6 +105,8 @@ class LoopbackHub:
         self.stall_listing = False
         self.rate: float = 0
         """Bytes a second of one transfer; 0: no limit."""
+        self.unlimited = 0
+        """Bytes of content, of all that is sent, before the rate is kept."""
         self.sent = threading.Condition()
         """Notified after each block of content."""
         self.closing = threading.Event()
@@ -329,7 +331,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(byte ^ 1 for byte in data) if trouble.spoil else data)
             self.hub.count(file, len(data))
             place += len(data)
-            if self.hub.rate:
+            if self.hub.rate and self.hub.bytes_served > self.hub.unlimited:
                 self.hub.closing.wait(len(data) / self.hub.rate)
 
     def _end_early(self, trouble: Trouble) -> None:

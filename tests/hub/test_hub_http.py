@@ -19,6 +19,7 @@ from anyform.sources.hub import Hub
 from anyform.sources.hubpulls import Pulls
 from anyform.sources.stores import Stores
 
+from .conftest import Cli
 from .server import LoopbackHub
 
 MIB = 1 << 20
@@ -31,11 +32,12 @@ def serve(client: Hub, plugins: Plugins, home: Path) -> Iterator[Serve]:
     """Starts a server over anyform's own folder, which may pull."""
     ends: list[Callable[[], None]] = []
 
-    def begin(**more: Any) -> httpx.Client:
+    def begin(queue: int = 64, **more: Any) -> httpx.Client:
         runtime = start(where="here", plugins=plugins, stores=Stores(home=home, names=("anyform",)))
         pulls = Pulls(client, plugins, home, arrived=runtime.library.refresh, **more)
         sock, listening = listen("127.0.0.1", 0), threading.Event()
-        server = Server(runtime, HttpConfig(port=sock.getsockname()[1]), lambda url: listening.set(), pulls)
+        config = HttpConfig(port=sock.getsockname()[1], queue=queue)
+        server = Server(runtime, config, lambda url: listening.set(), pulls)
         thread = threading.Thread(target=server.run, args=([sock],), daemon=True)
         thread.start()
         assert listening.wait(10)
@@ -145,6 +147,142 @@ def test_a_request_pulls_on_first_use_where_that_is_on(hub: LoopbackHub, serve: 
     assert (plain.status_code, plain.json()["error"]["code"]) == (404, "model_not_found")
 
 
+class Asking:
+    """A request that runs in a thread of its own: what OpenAI's client gets, once it gets anything."""
+
+    def __init__(self, http: httpx.Client, content: str = "hello") -> None:
+        from openai import OpenAI
+
+        self.client = OpenAI(base_url=f"{http.base_url}/v1", api_key="unused", max_retries=0)
+        self.status = 0
+        self.text = ""
+        self._content = content
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        from openai import APIStatusError
+
+        messages: Any = [{"role": "user", "content": self._content}]
+        create = self.client.chat.completions.with_raw_response.create
+        try:
+            answer = create(model="owner/parrot", messages=messages, stream=True)
+            self.status = answer.status_code
+            for chunk in answer.parse():
+                self.text += chunk.choices[0].delta.content or "" if chunk.choices else ""
+        except APIStatusError as error:
+            self.status, self.text = error.status_code, str(error.code)
+
+    def end(self) -> tuple[int, str]:
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        return self.status, self.text
+
+
+def slow_parrot(hub: LoopbackHub) -> None:
+    """A model that is looked at at once, and comes slowly."""
+    data = ECHO[:-1] + b', "context": 50}' + b" " * 4 * MIB
+    hub.add("owner/parrot", {"parrot.echo": data})
+    hub.rate, hub.unlimited = MIB / 4, len(data)
+
+
+def under_way(http: httpx.Client, requests: int) -> dict[str, Any]:
+    """The one pull that runs, once it brings bytes and so many requests wait for it."""
+    for _ in range(20_000):
+        [pull] = http.get("/runtime/status").json()["pulls"] or [{"stage": "", "requests": 0}]
+        if (pull["stage"], pull["requests"]) == ("downloading", requests) and pull["fetched_bytes"]:
+            return dict(pull)
+    raise AssertionError(f"no pull that {requests} requests wait for: {http.get('/registry/pull').json()}")
+
+
+def asking(http: httpx.Client, hub: LoopbackHub, count: int = 1, content: str = "hello") -> list[Asking]:
+    """Requests that wait for a pull."""
+    slow_parrot(hub)
+    requests = [Asking(http, content) for _ in range(count)]
+    under_way(http, count)
+    return requests
+
+
+def test_a_stream_that_waits_for_a_pull_gets_no_status_and_the_pull_is_seen_elsewhere(
+    hub: LoopbackHub, serve: Serve, cli: Cli, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "anyform.hub")
+    http = serve(on_request=True)
+    [request] = asking(http, hub)
+    [told] = http.get("/registry/pull").json()["pulls"]
+    assert (told["model"], told["stage"]) == ("owner/parrot", "downloading")
+    assert 0 < told["done_bytes"] < told["total_bytes"]
+    seen = cli("ps", "--url", str(http.base_url))
+    assert "pulling owner/parrot [" in seen.stdout
+    assert "of 4.0 MiB" in seen.stdout
+    assert "1 request waits for it" in seen.stdout
+    assert request.status == 0
+    with http.stream("POST", "/registry/pull", json={"model": "owner/parrot"}) as response:
+        joined = response.iter_lines()
+        assert json.loads(next(joined).removeprefix("data: "))["stage"] == "downloading"
+        hub.rate = 0
+        assert [line for line in joined if line][-1] == "data: [DONE]"
+    status, text = request.end()
+    assert (status, "hello" in text) == (200, True)
+    assert http.get("/runtime/status").json()["pulls"] == []
+    logged = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("pulling owner/parrot: downloading, ") and "% of 4.0 MiB" in line for line in logged)
+    assert any(line.startswith("owner/parrot is pulled: 4.0 MiB in ") for line in logged)
+
+
+def test_the_servers_log_tells_of_the_pull_and_of_no_address(hub: LoopbackHub, cli: Cli) -> None:
+    hub.add("owner/parrot", {"parrot.echo": ECHO})
+    with cli.start("serve", "--pull", "--port", "0") as process:
+        assert process.stdout
+        url = next(line.split()[2] for line in process.stdout if line.startswith("anyform serves "))
+        answer = httpx.post(f"{url}/chat/completions", json={"model": "owner/parrot", **CHAT}, timeout=30)
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert "INFO pulling owner/parrot: downloading" in log
+    assert "INFO owner/parrot is pulled: " in log
+    assert "/resolve/" not in log
+
+
+def test_a_prompt_that_is_refused_after_the_pull_is_no_200(hub: LoopbackHub, serve: Serve) -> None:
+    [request] = asking(serve(on_request=True), hub, content="too long " * 100)
+    hub.rate = 0
+    status, text = request.end()
+    assert (status, text) == (400, "context_length_exceeded")
+
+
+def test_a_pull_goes_on_without_the_request_that_began_it(hub: LoopbackHub, serve: Serve) -> None:
+    http = serve(on_request=True)
+    slow_parrot(hub)
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/chat/completions", json={"model": "owner/parrot", **CHAT}, timeout=0.5)
+    assert under_way(http, 0)["done_bytes"] < 4 * MIB
+    hub.rate = 0
+    again = http.post("/v1/chat/completions", json={"model": "owner/parrot", **CHAT})
+    assert again.status_code == 200
+    assert hub.served["parrot.echo"] < 9 * MIB  # looked at once, and fetched once
+
+
+def test_no_more_requests_wait_for_a_pull_than_for_a_model(hub: LoopbackHub, serve: Serve) -> None:
+    http = serve(queue=2, on_request=True)
+    requests = asking(http, hub, count=2)
+    refused = http.post("/v1/chat/completions", json={"model": "hf.co/owner/parrot", **CHAT})
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "GET /registry/pull" in refused.json()["error"]["message"]
+    hub.rate = 0
+    assert [request.end()[0] for request in requests] == [200, 200]
+
+
+def test_a_pull_on_request_that_fails_is_logged_and_answered(
+    hub: LoopbackHub, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "anyform.hub")
+    answer = serve(on_request=True).post("/v1/chat/completions", json={"model": "owner/none", **CHAT})
+    assert answer.status_code == 404
+    assert any("owner/none is not pulled: " in record.getMessage() for record in caplog.records)
+
+
 def test_the_registry_describes_what_is_here_and_what_could_be(hub: LoopbackHub, serve: Serve, tiny: Path) -> None:
     hub.add("owner/parrot", {"parrot.echo": ECHO})
     http = serve()
@@ -161,6 +299,8 @@ def test_the_registry_describes_what_is_here_and_what_could_be(hub: LoopbackHub,
     assert there["metadata"]["architecture"] == "llama"
     assert there["variants"] == ["Q8_0", "F16"]
     assert there["decision"]["verdicts"]
+    assert {one["fits"] for one in there["memory"]} == {True}
+    assert there["memory"][0]["total_bytes"] > there["size_bytes"]
     assert http.get("/registry/models/owner/none").status_code == 404
     assert http.get("/registry/models/none").status_code == 404
     assert [one["id"] for one in http.get("/v1/models").json()["data"]] == ["owner/parrot"]

@@ -56,6 +56,29 @@ def test_explain_decides_before_the_download(hub: LoopbackHub, cli: Cli, origin:
     assert json.loads(done.stdout)["verdicts"][0]["plugin"] == "gguf_llamacpp", done.stderr
 
 
+def test_estimate_tells_before_the_download_what_it_tells_after(hub: LoopbackHub, cli: Cli, origin: Path) -> None:
+    for quantization in ("Q8_0", "F16"):
+        padded(write_llama(origin / f"tiny-{quantization}.gguf", quantization=quantization), 32 * MIB)
+    hub.add("owner/tiny", {path.name: path for path in sorted(origin.iterdir())})
+
+    def told(name: str) -> tuple[bool, list[tuple[int, ...]]]:
+        said = json.loads(cli("estimate", name, "--context", "128,256", "--json").stdout)
+        parts = ("context", "weights_bytes", "cache_bytes", "overhead_bytes", "total_bytes")
+        return said["here"], [tuple(one["memory"][part] for part in parts) for one in said["estimates"]]
+
+    here, before = told("hf.co/owner/tiny:F16")
+    assert not here
+    assert hub.bytes_served < 2 * MIB
+    assert [figures[0] for figures in before] == [128, 256]
+    assert before[1][2] == 2 * before[0][2] > 0
+    assert "`anyform pull owner/tiny:F16` fetches it" in cli("estimate", "owner/tiny:F16").stdout
+    assert cli("pull", "owner/tiny:F16").returncode == 0
+    assert told("owner/tiny:F16") == (True, before)
+    assert told("owner/tiny:Q8_0")[1] != before
+    refused = cli("estimate", "owner/none", "--json")
+    assert (refused.returncode, json.loads(refused.stderr)["error"]["code"]) == (1, "repository_not_found")
+
+
 def test_a_vocabulary_of_megabytes_is_read_whole(
     hub: LoopbackHub, client: Hub, plugins: Plugins, origin: Path, home: Path
 ) -> None:

@@ -43,8 +43,8 @@ def start(
     from anyform.sources.catalogue import FILE, Catalogue
     from anyform.sources.shelf import Shelf
     from anyform.workers.here import Here
+    from anyform.workers.isolation import Workers
     from anyform.workers.pool import Pool
-    from anyform.workers.remote import Workers
 
     known = plugins or Plugins.discover(state)
     for name in (*prefer, *forbid):

@@ -30,7 +30,9 @@ def test_help_lists_every_command_that_has_a_module(cli: Any) -> None:
         assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", ["run", "serve", "list", "show", "ps", "load", "unload", "plugins", "doctor", "bench"])
+@pytest.mark.parametrize(
+    "name", ["run", "serve", "list", "show", "estimate", "ps", "load", "unload", "plugins", "doctor", "bench"]
+)
 def test_each_command_explains_itself(cli: Any, name: str) -> None:
     done = cli(name, "--help")
     assert done.returncode == 0

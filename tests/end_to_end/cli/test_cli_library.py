@@ -173,6 +173,12 @@ def test_sources_can_be_turned_off_and_the_own_folder_moved(cli: Cli, stores: li
     assert [one["name"] for one in cli.json("list")] == ["owner/pulled"]
 
 
+def test_a_path_asks_no_store_and_a_name_asks_all(cli: Cli, stores: list[Path], tmp_path: Path) -> None:
+    [file] = tmp_path.glob("huggingface/hub/models--owner--twice/snapshots/*/*.gguf")
+    assert [spot["source"] for spot in cli.json("show", file)["places"]] == [""]
+    assert [spot["source"] for spot in cli.json("show", "owner/twice")["places"]] == ["huggingface", "ollama"]
+
+
 def test_what_is_named_is_all_there_is(cli: Cli, stores: list[Path], echo: Echo) -> None:
     (cli.folder / "shelf").mkdir()
     (cli.folder / "shelf" / "parrot.echo").write_text('{"format": "echo"}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -40,11 +41,12 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("command", ["--help", "list", "show", "explain", "plugins"])
+@pytest.mark.parametrize("command", ["--help", "list", "show", "explain", "estimate", "plugins"])
 def test_no_engine_and_no_web_framework(cli: Any, echo: Callable[..., Path], command: str, tmp_path: Path) -> None:
     path = echo()
     write_llama(tmp_path / "tiny.gguf")
-    more = {"list": ["--models", str(tmp_path)], "show": [str(path)], "explain": [str(path)]}.get(command, [])
+    takes = {"--help": [], "plugins": [], "list": ["--models", str(tmp_path)]}
+    more = takes.get(command, [str(path)])
     done = subprocess.run(
         [sys.executable, "-c", WATCH, command, *more],
         capture_output=True,
@@ -70,18 +72,29 @@ def test_help_takes_at_most_three_times_an_empty_python_and_list_and_show_250_ms
         "list": [sys.executable, "-m", "anyform", "list", "--models", str(tmp_path)],
         "show": [sys.executable, "-m", "anyform", "show", str(path)],
     }
-    times = measured(cli, commands)
-    assert times["help"] <= 3 * times["pass"], times
-    assert times["list"] - times["pass"] <= 0.25, times
-    assert times["show"] - times["pass"] <= 0.25, times
+    environment = cli.environment({"PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode")})
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled once
+    times = dict.fromkeys(commands, math.inf)
+    for number in range(MOST_ROUNDS):
+        times = {name: min(times[name], seconds(command, environment)) for name, command in commands.items()}
+        if number >= ROUNDS and not too_slow(times):
+            break
+    assert not too_slow(times), times
 
 
-def measured(cli: Any, commands: dict[str, list[str]], rounds: int = 7) -> dict[str, float]:
-    """The least seconds of each, run in turns: what it takes when nothing else does; the first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(rounds + 1):
-        for name, command in commands.items():
-            began = time.perf_counter()
-            subprocess.run(command, capture_output=True, env=cli.environment(), check=True)
-            times[name].append(time.perf_counter() - began)
-    return {name: min(values[1:]) for name, values in times.items()}
+ROUNDS, MOST_ROUNDS = 7, 40
+"""The least of several runs is what a command takes by itself; a busy machine takes more, until one was left alone."""
+
+
+def too_slow(times: dict[str, float]) -> list[str]:
+    """The commands that take longer than they may beside an empty Python."""
+    empty = times["pass"]
+    most = {"help": 3 * empty, "list": empty + 0.25, "show": empty + 0.25}
+    return [name for name, longest in most.items() if times[name] > longest]
+
+
+def seconds(command: list[str], environment: dict[str, str]) -> float:
+    """How long *command* takes, from its start to its end."""
+    began = time.perf_counter()
+    subprocess.run(command, capture_output=True, env=environment, check=True)
+    return time.perf_counter() - began

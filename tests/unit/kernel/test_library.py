@@ -153,6 +153,9 @@ class CountingShelf:
         self.looks += 1
         return []
 
+    def bare(self, name: str) -> str:
+        return name
+
 
 def test_unknown_names_do_not_keep_the_disk_busy(plugins: Plugins) -> None:
     shelf = CountingShelf(Reader(plugins))

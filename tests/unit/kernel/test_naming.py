@@ -10,7 +10,8 @@ from anyform.config import QUANTIZATIONS
 from anyform.contract.errors import ModelAmbiguous
 from anyform.contract.facts import Evidence, FormatMatch
 from anyform.kernel.entry import Entry, Spot
-from anyform.kernel.naming import Names, plain, preference
+from anyform.kernel.naming import Names, preference
+from anyform.sources.hubname import bare
 
 
 def entry(group: str, variant: str = "", source: str = "", *, revision: str = "", order: int = 0, **more: Any) -> Entry:
@@ -25,7 +26,7 @@ def entry(group: str, variant: str = "", source: str = "", *, revision: str = ""
 
 
 def names(*entries: Entry, aliases: dict[str, str] | None = None, order: tuple[str, ...] = QUANTIZATIONS) -> Names:
-    return Names(entries, aliases or {}, order)
+    return Names(entries, aliases or {}, order, bare)
 
 
 def found(known: Names, name: str) -> str | None:
@@ -49,7 +50,7 @@ def test_a_repository_is_named_with_or_without_its_hub(name: str) -> None:
 
 
 def test_a_path_stays_as_it_is() -> None:
-    assert [plain(text) for text in ("/o/r", "./hf.co/o", "o/hf.co/r")] == ["/o/r", "./hf.co/o", "o/hf.co/r"]
+    assert [bare(text) for text in ("/o/r", "./hf.co/o", "o/hf.co/r")] == ["/o/r", "./hf.co/o", "o/hf.co/r"]
 
 
 @pytest.mark.parametrize("there", [QUANTIZATIONS[at:] for at in range(len(QUANTIZATIONS))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_trials_are_run_once_for_a_plugin_that_stays_the_same(
 ) -> None:
     install("fine", SOUND)
     Plugins.discover(tmp_path / "state")
-    monkeypatch.setattr(trial.subprocess, "run", lambda *a, **k: pytest.fail("tried again"))
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("tried again"))
     assert "fine" in Plugins.discover(tmp_path / "state").names()
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +41,8 @@ def ask(command: Sequence[str]) -> str:
     program = shutil.which(command[0])
     if program is None:
         return ""
+    import subprocess
+
     try:
         done = subprocess.run(
             [program, *command[1:]],
@@ -90,7 +89,13 @@ def linux_cpu(root: Path) -> Device:
 def _cpu_name(info: str, root: Path) -> str:
     named = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", info, re.M)
     board = _read(root / "proc/device-tree/model").strip("\0\n ")
-    return (named.group(1).strip() if named else board) or platform.machine()
+    return (named.group(1).strip() if named else board) or _architecture()
+
+
+def _architecture() -> str:
+    import platform
+
+    return platform.machine()
 
 
 def _flags(info: str) -> list[str]:
@@ -155,7 +160,7 @@ def mac_cpu(ask: Ask) -> Device:
     features = ask(["sysctl", "-a", "hw.optional"]) + ask(["sysctl", "-n", "machdep.cpu.leaf7_features"]).lower()
     return Device(
         kind="cpu",
-        name=ask(["sysctl", "-n", "machdep.cpu.brand_string"]).strip() or platform.machine(),
+        name=ask(["sysctl", "-n", "machdep.cpu.brand_string"]).strip() or _architecture(),
         total_bytes=total,
         free_bytes=min(total, size * sum(int(count) for count in counts.values())),
         extra={
@@ -217,6 +222,7 @@ def windows_cpu() -> Device:
     """The CPU from the Windows API. https://learn.microsoft.com/windows/win32/api/sysinfoapi/ns-sysinfoapi-memorystatusex"""
     if sys.platform != "win32":
         raise OSError("windows_cpu() needs Windows")
+    import ctypes
     import winreg
 
     kernel32 = ctypes.windll.kernel32

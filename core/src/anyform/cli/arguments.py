@@ -12,20 +12,19 @@ from typing import Any
 from anyform import config
 from anyform.config import Config
 from anyform.contract.facts import Settings
-from anyform.contract.jobs import RANGES
 
 
 def add_model(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
 
 
-def add_inspection(parser: ArgumentParser) -> None:
-    """What a command takes that looks at one model, as it would be loaded."""
+def add_inspection(parser: ArgumentParser, *, contexts: bool = False) -> None:
+    """What a command takes that looks at one model, as it would be loaded. *contexts*: with several contexts."""
     add_model(parser)
     add_offline(parser)
     add_json(parser)
     add_library(parser)
-    add_settings(parser)
+    add_settings(parser, contexts=contexts)
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -49,12 +48,17 @@ def add_library(parser: ArgumentParser) -> None:
     add_config(group)  # type: ignore[arg-type]
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """Load-time settings."""
+def add_settings(parser: ArgumentParser, *, contexts: bool = False) -> None:
+    """Load-time settings. *contexts*: several contexts may be named, as `args.contexts`."""
     group = parser.add_argument_group("loading")
-    group.add_argument(
-        "--context", type=positive, metavar="N", help="tokens that one request may use, prompt and answer together"
-    )
+    meaning = "tokens that one request may use, prompt and answer together"
+    if contexts:
+        meaning = f"{meaning}; several as N,N"
+        group.add_argument(
+            "--context", type=positives, action="extend", dest="contexts", default=[], metavar="N", help=meaning
+        )
+    else:
+        group.add_argument("--context", type=positive, metavar="N", help=meaning)
     group.add_argument("--parallel", type=positive, metavar="N", help="requests that run at once")
     group.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...")
     group.add_argument(
@@ -83,8 +87,15 @@ def positive(text: str) -> int:
     return number
 
 
+def positives(text: str) -> list[int]:
+    """Numbers of 1 or more, with commas between them."""
+    return [positive(part) for part in text.split(",")]
+
+
 def within(name: str, kind: Callable[[str], float]) -> Callable[[str], float]:
     """Reads the sampling field *name*: a number, within its range. *kind*: int or float."""
+    from anyform.contract.jobs import RANGES
+
     low, high = RANGES[name]
 
     def read(text: str) -> float:

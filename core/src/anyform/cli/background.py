@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from anyform.contract.events import Event
 from anyform.contract.model import Stop
+
+if TYPE_CHECKING:
+    from anyform.contract.events import Event
 
 T = TypeVar("T")
 TICK_S = 0.1

@@ -46,10 +46,10 @@ class Client:
         """The server that `--url`, ANYFORM_URL or the configuration names."""
         return cls(args.url or read_config(args).server_url)
 
-    def status(self) -> list[Mapping[str, Any]]:
-        """What is loaded."""
-        models = self._ask("GET", "/runtime/status").get("models", [])
-        return cast("list[Mapping[str, Any]]", models)
+    def status(self) -> Mapping[str, list[Mapping[str, Any]]]:
+        """What is loaded, as `models`, and what is being pulled, as `pulls`."""
+        said = self._ask("GET", "/runtime/status")
+        return {name: cast("list[Mapping[str, Any]]", said.get(name, [])) for name in ("models", "pulls")}
 
     def load(self, model: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """Load *model*; returns when it is ready."""

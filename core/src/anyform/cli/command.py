@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
@@ -98,6 +97,8 @@ def _unknown(name: str, as_json: bool) -> int:
     elif Path(name).exists():
         message, hint = f"{name!r} is no command.", f"Did you mean `anyform run {quote(name)}`?"
     else:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
         meant = f"Did you mean `anyform {near[0]}`?" if near else "`anyform --help` lists the commands."
         message, hint = f"there is no command {name!r}.", meant

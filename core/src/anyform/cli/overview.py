@@ -7,6 +7,7 @@ COMMANDS = {
     "list": ("", "the models that are known"),
     "show": ("MODEL", "what a model says of itself"),
     "explain": ("MODEL", "which backend runs a model, and why"),
+    "estimate": ("MODEL", "how much memory a model takes, and whether it fits"),
     "ps": ("", "the models that a server has loaded"),
     "load": ("MODEL", "load a model into a running server"),
     "unload": ("MODEL", "unload a model from a running server"),

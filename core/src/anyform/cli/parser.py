@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import NoReturn
 
 from anyform.cli.complaint import MISUSED, complain
@@ -65,5 +64,7 @@ def sentence(message: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`Did you mean …? ` if one of *known* is close to *word*, else nothing."""
+    from difflib import get_close_matches
+
     near = get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"Did you mean {near[0]}? " if near else ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from anyform.cli import document
 from anyform.cli.arguments import add_json, add_server
 from anyform.cli.client import Client
+from anyform.cli.pulling import line
 from anyform.cli.table import Cell, duration, table
-from anyform.cli.terminal import errors, output
+from anyform.cli.terminal import Terminal, errors, output
 from anyform.kernel.units import size
+from anyform.sources.hubmeter import PullState
 
 HEAD = ("MODEL", "PLUGIN", "DEVICE", "CONTEXT", "ACTIVE", "MEMORY", "PID", "LOADED FOR")
 
@@ -23,16 +26,23 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def execute(args: Namespace) -> int:
-    """Print one row a loaded model, and under the table what was reduced to load it."""
+    """Print one row a loaded model, under the table what was reduced to load it, and what is being pulled."""
     client = Client.of(args)
-    models = client.status()
+    status = client.status()
+    models, terminal = status["models"], output()
     if args.json:
         document.show(models)
         return 0
-    if not models:
+    if models:
+        _print(terminal, models)
+    else:
         errors().line(f"{client.url} has no model loaded; the first request for one loads it")
-        return 0
-    terminal = output()
+    for pull in status["pulls"]:
+        terminal.line(_pull(pull))
+    return 0
+
+
+def _print(terminal: Terminal, models: Sequence[Mapping[str, Any]]) -> None:
     table(terminal, HEAD, [_row(model) for model in models])
     for model in models:
         if model.get("context_why"):
@@ -40,7 +50,14 @@ def execute(args: Namespace) -> int:
             terminal.line(terminal.paint(context, "dim"))
         for note in dict.fromkeys((*model.get("reductions", ()), *model.get("warnings", ()))):
             terminal.line(terminal.paint(f"{model.get('model')}: {note}", "yellow"))
-    return 0
+
+
+def _pull(pull: Mapping[str, Any]) -> str:
+    """How far a pull is, and how many requests wait for it."""
+    state = PullState(**{field.name: pull[field.name] for field in fields(PullState) if field.name in pull})
+    requests = pull.get("requests")
+    waiting = f"; {requests} request{'s wait' if requests != 1 else ' waits'} for it" if requests else ""
+    return f"pulling {line(state)}{waiting}"
 
 
 def _row(model: Mapping[str, Any]) -> list[Cell]:

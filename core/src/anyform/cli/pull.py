@@ -52,8 +52,14 @@ def execute(args: Namespace) -> int:
 def _print(pulled: Pulled) -> None:
     terminal = output()
     count = f"{len(pulled.files)} file{'s' if len(pulled.files) != 1 else ''}, {size(pulled.size_bytes)}"
-    came = f"fetched {size(pulled.fetched_bytes)} in {duration(pulled.seconds)}" if pulled.fetched_bytes else "all here"
-    terminal.line(f"{terminal.paint(pulled.name, 'cyan')}: {count}, verified ({came})")
+    terminal.line(f"{terminal.paint(pulled.name, 'cyan')}: {count}, verified ({_came(pulled)})")
     terminal.line(f"in {pulled.folder}")
     for finding in pulled.findings:
         errors().line(errors().paint(f"{finding.severity.name.lower()}: {finding.text}", STYLES[finding.severity]))
+
+
+def _came(pulled: Pulled) -> str:
+    copied = f"{size(pulled.copied_bytes)} copied from the Hugging Face cache" if pulled.copied_bytes else ""
+    fetched = f"{size(pulled.fetched_bytes)} fetched" if pulled.fetched_bytes else ""
+    parts = [part for part in (copied, fetched) if part]
+    return f"{', '.join(parts)} in {duration(pulled.seconds)}" if parts else "all here"

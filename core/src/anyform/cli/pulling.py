@@ -38,6 +38,7 @@ def pulls_of(config: Config, runtime: Runtime) -> Pulls:
         runtime.plugins,
         config.stores.home,
         config.models.quantizations,
+        cache=config.stores.hub_cache,
         on_request=config.models.pull,
         arrived=runtime.library.refresh,
     )
@@ -53,7 +54,8 @@ def fetched(hub: Hub, plugins: Plugins, config: Config, wish: Wish) -> Pulled:
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        return pull(hub, plugins, config.stores.home, wish, order=config.models.quantizations, watch=told.show)
+        stores, order = config.stores, config.models.quantizations
+        return pull(hub, plugins, stores.home, wish, order=order, cache=stores.hub_cache, watch=told.show)
     except KeyboardInterrupt:
         terminal.status("")
         terminal.line(f"stopped; `anyform pull {wish}` goes on where it was")
@@ -98,7 +100,7 @@ class Told:
         """Tell of one moment."""
         if self._terminal.interactive:
             self._terminal.status(line(state) if state.stage != "done" else "")
-        elif state.stage != self._stage and state.stage in ("downloading", "waiting"):
+        elif state.stage != self._stage and state.stage in ("copying", "downloading", "waiting"):
             self._terminal.line(f"pulling {line(state)}")
             self._terminal.stream.flush()
         self._stage = state.stage
@@ -108,10 +110,11 @@ def line(state: PullState) -> str:
     """One moment of a pull in one line."""
     if state.stage == "waiting":
         return f"{state.model}: another anyform is pulling it, {_share(state)}"
-    if state.stage != "downloading":
+    if state.stage not in ("copying", "downloading"):
         return f"{state.model}: {state.stage} …"
     parts = [
         _share(state),
+        "copying from the Hugging Face cache" if state.stage == "copying" else "",
         f"{size(state.rate)}/s" if state.rate else "",
         f"{duration(state.left_s)} left" if state.left_s is not None else "",
         f"file {min(state.files, state.files_done + 1)} of {state.files}" if state.files > 1 else "",

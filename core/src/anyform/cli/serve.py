@@ -47,6 +47,8 @@ def execute(args: Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     config = _configured(args)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    for client in ("httpx", "httpx2"):  # they tell every address, and a hub signs those of its files
+        logging.getLogger(client).setLevel(logging.WARNING)
     with suppress(KeyboardInterrupt), opened(with_own(config) if config.models.pull else config) as runtime:
         _serve(runtime, config, args.preload)
     return 0

@@ -11,18 +11,15 @@ from anyform.cli.arguments import add_inspection
 from anyform.cli.opening import opened_for, spelled
 from anyform.cli.table import Cell, amount, pairs
 from anyform.cli.terminal import Terminal, output
-from anyform.contract.facts import Finding, Metadata, Settings, Severity
+from anyform.contract.facts import Finding, Metadata, Severity
 from anyform.kernel.units import size
 
 if TYPE_CHECKING:
     from anyform.kernel.entry import Entry
-    from anyform.kernel.router import Decision
-    from anyform.kernel.runtime import Runtime
+    from anyform.kernel.router import Decision, Memory
 
 STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 LONG = 200
-CONTEXTS = (2048, 8192, 32768)
-"""Contexts that memory is told for, beside the one that the model was trained for."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -37,7 +34,7 @@ def execute(args: Namespace) -> int:
         entry = runtime.find(name)
         metadata, findings = runtime.metadata(entry), runtime.findings(entry)
         decision = runtime.explain(spelled(runtime, args, name))
-        memory = _memory(runtime, entry, metadata)
+        memory = [verdict.memory for verdict in runtime.estimate(entry) if verdict.memory]
     if args.json:
         document.show(_document(entry, metadata, findings, decision, memory))
     else:
@@ -45,16 +42,8 @@ def execute(args: Namespace) -> int:
     return 1 if any(finding.severity is Severity.CRITICAL for finding in findings) else 0
 
 
-def _memory(runtime: Runtime, entry: Entry, metadata: Metadata) -> dict[int, int]:
-    """Context -> estimated bytes, for a few contexts up to what the model was trained for."""
-    trained = metadata.context or 0
-    contexts = [context for context in CONTEXTS if context < trained] + ([trained] if trained else [])
-    found = {context: runtime.explain(entry, settings=Settings(context=context)) for context in contexts}
-    return {context: made.estimate_bytes for context, made in found.items() if made.estimate_bytes}
-
-
 def _document(
-    entry: Entry, metadata: Metadata, findings: Sequence[Finding], decision: Decision, memory: Mapping[int, int]
+    entry: Entry, metadata: Metadata, findings: Sequence[Finding], decision: Decision, memory: Sequence[Memory]
 ) -> dict[str, Any]:
     return {
         "name": entry.name,
@@ -72,7 +61,7 @@ def _document(
         "context": decision.context,
         "context_why": decision.context_why,
         "estimate_bytes": decision.estimate_bytes,
-        "memory_bytes": memory,
+        "memory_bytes": {one.context: one.total_bytes for one in memory if one.context},
     }
 
 
@@ -92,7 +81,7 @@ def _print(
     _section(terminal, "findings", [(one.severity.name.lower(), (one.text, STYLES[one.severity])) for one in findings])
 
 
-def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Mapping[int, int]) -> list[tuple[str, Cell]]:
+def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Sequence[Memory]) -> list[tuple[str, Cell]]:
     loaded = f"{decision.context} tokens ({decision.context_why})" if decision.context else ""
     runs = (
         f"{decision.plan.backend} (plugin {decision.plan.plugin})"
@@ -121,8 +110,12 @@ def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Mapping[
         ("runs on", runs),
         ("loads with", loaded),
         ("memory", f"{size(decision.estimate_bytes)} estimated" if decision.estimate_bytes else ""),
-        ("memory by context", " · ".join(f"{context}: {size(needed)}" for context, needed in memory.items())),
+        ("memory by context", " · ".join(_at(one) for one in memory if one.context)),
     ]
+
+
+def _at(memory: Memory) -> str:
+    return f"{memory.context}: {size(memory.total_bytes)}{' (does not fit)' if memory.fits is False else ''}"
 
 
 def _section(terminal: Terminal, title: str, rows: Sequence[tuple[str, Cell]]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
@@ -27,8 +27,10 @@ from anyform.contract.facts import (
     Settings,
     fact,
 )
-from anyform.contract.jobs import Job
-from anyform.contract.model import LoadedModel
+
+if TYPE_CHECKING:
+    from anyform.contract.jobs import Job
+    from anyform.contract.model import LoadedModel
 
 PROJECT = "anyform"
 CONTRACT = 1

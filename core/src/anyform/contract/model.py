@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from anyform.contract.events import Event
-from anyform.contract.jobs import Job
+if TYPE_CHECKING:
+    from anyform.contract.events import Event
+    from anyform.contract.jobs import Job
 
 
 class Stop:

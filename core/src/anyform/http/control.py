@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from anyform.contract.errors import Fault, ModelNotFound, RefusedRequest
 from anyform.contract.facts import Settings
-from anyform.http import body
+from anyform.http import body, pull
 from anyform.http.fields import Fields
 from anyform.sources.checking import validity
 
@@ -93,8 +93,15 @@ class Control:
         self._service = service
 
     async def status(self) -> Response:
-        loaded = await self._service.threads.quick(self._service.runtime.loaded)
-        return JSONResponse({"models": [status(model) for model in loaded], "requests": self._service.gate.present()})
+        service = self._service
+        loaded = await service.threads.quick(service.runtime.loaded)
+        return JSONResponse(
+            {
+                "models": [status(model) for model in loaded],
+                "requests": service.gate.present(),
+                "pulls": pull.under_way(service),
+            }
+        )
 
     async def load(self, request: Request) -> Response:
         service = self._service

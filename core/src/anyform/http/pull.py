@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from anyform.contract.errors import Fault, ModelNotFound, RefusedRequest
+from anyform.contract.errors import Fault, ModelNotFound, Overloaded, RefusedRequest
 from anyform.http import body, fault, reply
 from anyform.http.fields import Fields
 from anyform.sources import hubname
@@ -19,6 +23,9 @@ from anyform.sources.hubpulls import Pulls, Running
 
 if TYPE_CHECKING:
     from anyform.http.service import Service
+
+UNKNOWN_S = 30
+"""When to try again, while nothing tells how long a pull takes."""
 
 
 def wish(fields: Fields) -> Wish:
@@ -88,11 +95,48 @@ class Pull:
 
 
 async def bring(service: Service, model: str, absent: Fault) -> None:
-    """Pull *model* on request, where the server may. Raises *absent* with the command to type, where not."""
+    """Pull *model* on request, where the server may; nothing is answered meanwhile, since a 200 would promise that the
+    prompt is accepted. Raises *absent* with the command to type where it may not, Overloaded, and what ends the pull.
+    """
     reference = hubname.parsed(model)
     if reference is None:
         raise absent
     if service.pulls is None or not service.pulls.on_request:
         raise ModelNotFound(absent.message, f"Fetch it with `anyform pull {reference}`. {absent.hint}", model=model)
     running = await service.threads.quick(service.pulls.start, Wish(reference=reference))
-    await service.threads.slow(running.result)
+    name = running.state.model
+    if service.awaiting[name] >= service.config.queue:
+        raise Overloaded(
+            f"{service.awaiting[name]} requests wait for the pull of {name} already.",
+            "GET /registry/pull says how far it is.",
+            retry_after_s=max(1, math.ceil(running.state.left_s or UNKNOWN_S)),
+        )
+    service.awaiting[name] += 1
+    try:
+        await _ended(running)
+    finally:
+        service.awaiting -= Counter([name])
+
+
+async def _ended(running: Running) -> None:
+    """Until the pull has ended, without a thread: that takes minutes, and many may wait. Raises what ended it."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop was closed, so nobody waits any more
+            loop.call_soon_threadsafe(settle)
+
+    running.when_ended(tell)
+    await ended
+    running.result()
+
+
+def under_way(service: Service) -> list[dict[str, Any]]:
+    """The pulls that run, each with how many requests wait for it."""
+    pulls = service.pulls.all() if service.pulls is not None else []
+    return [{**progress(one), "requests": service.awaiting[one.state.model]} for one in pulls if not one.ended]

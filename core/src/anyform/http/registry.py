@@ -64,6 +64,7 @@ def _shown(runtime: Runtime, entry: Entry) -> dict[str, Any]:
         "metadata": asdict(metadata),
         "findings": [{"code": f.code, "severity": f.severity.name.lower(), "text": f.text} for f in findings],
         "decision": decision(runtime.explain(entry)),
+        "memory": [asdict(verdict.memory) for verdict in runtime.estimate(entry) if verdict.memory],
     }
 
 

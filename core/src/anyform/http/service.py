@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -45,6 +46,8 @@ class Service:
         self.runtime = runtime
         self.pulls = pulls
         """Fetches models; None: this server does not."""
+        self.awaiting: Counter[str] = Counter()
+        """How many requests wait for a pull, by the model's name."""
         self.config = config
         self.threads = bridge.Threads()
         self.gate = Gate(config.queue)

@@ -135,13 +135,8 @@ class Choice:
             self.unfit[plugin] = fault
             return Candidate(plugin=plugin, backend=info, missing=missing, unfit=str(fault))
         device = self._device(info, capabilities, estimate, need.device)
-        room = context.size(
-            settings.context,
-            metadata.context,
-            estimate,
-            _room(device, capabilities, self._hardware),
-            settings.parallel or 1,
-        )
+        room_bytes = _room(device, capabilities, self._hardware)
+        sized = context.size(settings.context, metadata.context, estimate, room_bytes, settings.parallel or 1)
         return Candidate(
             plugin=plugin,
             backend=info,
@@ -149,9 +144,10 @@ class Choice:
             capabilities=capabilities,
             unusable=unusable,
             estimate=estimate,
-            context=room,
+            context=sized,
             device=device,
-            settings=replace(settings, context=room.tokens),
+            room_bytes=room_bytes,
+            settings=replace(settings, context=sized.tokens),
         )
 
     def _device(
@@ -173,6 +169,13 @@ def _room(device: Device | None, capabilities: Capabilities | None, hardware: Ha
     return device.free_bytes + (sum(other.free_bytes for other in hardware.of("cpu")) if spill else 0)
 
 
+def foremost(decision: Decision) -> Verdict | None:
+    """The verdict that goes first; where none passes, the one that got through the most gates."""
+    if decision.plan is not None:
+        return decision.verdicts[0]
+    return max(decision.verdicts, key=lambda verdict: _GATES.index(verdict.gate), default=None)
+
+
 def refusal(decision: Decision, findings: Sequence[Finding], unfit: Mapping[str, Fault]) -> Fault:
     """The fault that says why nothing runs this model, and what would. *unfit*: `Choice.unfit`."""
     critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
@@ -186,7 +189,7 @@ def refusal(decision: Decision, findings: Sequence[Finding], unfit: Mapping[str,
             findings=codes,
             **about,
         )
-    told_best = max(decision.verdicts, key=lambda verdict: _GATES.index(verdict.gate), default=None)
+    told_best = foremost(decision)
     if told_best is None or told_best.gate == "format":
         return NoBackend(
             f"no installed backend reads {decision.model}.", "`anyform plugins` shows what is installed.", **about

@@ -27,6 +27,9 @@ class Shelf(Protocol):
     def look(self) -> list[Entry]:
         """All models that are there now, the same bytes once, under the names that their places give them."""
 
+    def bare(self, name: str) -> str:
+        """*name* without what only says where it lies, such as the address of a hub."""
+
 
 class Library:
     """The models of a shelf, found when first asked for; `refresh` looks again."""
@@ -47,7 +50,7 @@ class Library:
     def refresh(self) -> None:
         """Look at the disk again."""
         began = time.monotonic()
-        self._names = Names(self.shelf.look(), self.aliases, self.order)
+        self._names = Names(self.shelf.look(), self.aliases, self.order, self.shelf.bare)
         took = time.monotonic() - began
         self._next_look = began + took + max(REFRESH_S, REST * took) if self._looked else 0.0
         self._looked = True

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import PurePosixPath
 
 from anyform.contract.errors import ModelAmbiguous
 from anyform.contract.facts import FormatMatch
 from anyform.kernel.entry import Entry
 
-HUBS = ("https://huggingface.co/", "https://hf.co/", "huggingface.co/", "hf.co/", "hf://")
-"""What may stand before `owner/repo` and says nothing more."""
 LATEST = ":latest"
 
 
 class Names:
     """The entries under unique names, and every other name that means one of them."""
 
-    def __init__(self, found: Sequence[Entry], aliases: Mapping[str, str], order: Sequence[str]) -> None:
-        """*aliases*: the user's own, alias -> name. *order*: variants, the one to take first first."""
-        self._order, self._user, self._all = tuple(order), dict(aliases), list(found)
+    def __init__(
+        self, found: Sequence[Entry], aliases: Mapping[str, str], order: Sequence[str], bare: Callable[[str], str]
+    ) -> None:
+        """*aliases*: the user's own, alias -> name. *order*: variants, the one to take first first. *bare*: a name
+        without what only says where it lies.
+        """
+        self._order, self._user, self._all, self._bare = tuple(order), dict(aliases), list(found), bare
         self._members: dict[str, list[int]] = {}
         for number, entry in enumerate(found):
             for group in entry.groups:
@@ -40,7 +41,7 @@ class Names:
 
     def find(self, name: str) -> Entry | None:
         """The entry that *name* means, or None. Raises ModelAmbiguous where it could mean several."""
-        bare = plain(name)
+        bare = self._bare(name)
         for wanted in (name, bare, bare.removesuffix(LATEST), bare + LATEST):
             if wanted in self._sure:
                 return self._all[self._sure[wanted]]
@@ -55,7 +56,7 @@ class Names:
     def choice(self, name: str) -> str:
         """Which variant is taken where *name* leaves it open, in words; empty where it does not."""
         entry = self.find(name)
-        bare = plain(self._user.get(name, name))
+        bare = self._bare(self._user.get(name, name))
         if entry is None or bare == entry.name or bare.casefold().endswith(entry.match.variant.casefold()):
             return ""
         group = next((group for group in entry.groups if len(self._variants(group)) > 1), None)
@@ -68,12 +69,14 @@ class Names:
         """A hint for a name that means nothing."""
         if not self._sure:
             return "The library is empty: pull a model, or name a file, or a folder of models with --models."
-        file = PurePosixPath(plain(name))
+        file = PurePosixPath(self._bare(name))
         served = self._folded.get(str(file.with_suffix("")).casefold()) if file.suffix else None
         if served is not None:
             return f"Did you mean {self._all[served].name}? A file is served without its ending."
+        from difflib import get_close_matches
+
         known = sorted({*self._sure, *(alias for alias in self._user if self.find(alias))})
-        near = get_close_matches(plain(name), known, n=3, cutoff=0.5) or known[:5]
+        near = get_close_matches(self._bare(name), known, n=3, cutoff=0.5) or known[:5]
         return f"{'Nearest' if len(near) < len(known) else 'There is'}: {', '.join(near)}."
 
     def _variants(self, group: str) -> list[str]:
@@ -124,11 +127,6 @@ class Names:
             model=short,
             candidates=candidates,
         )
-
-
-def plain(name: str) -> str:
-    """*name* without what only says that it is a repository of the Hugging Face hub."""
-    return next((name.removeprefix(prefix).rstrip("/") for prefix in HUBS if name.startswith(prefix)), name)
 
 
 def preference(match: FormatMatch, order: Sequence[str]) -> tuple[int, int]:

@@ -59,14 +59,11 @@ class Plugins:
         """
         self = cls()
         points = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name)
-        points = _distinct(point for point in points if only in (None, point.name))
-        failed = (
-            Trials(state).run([(point.name, _module(point), _version(point)) for point in points])
-            if only is None
-            else {}
-        )
-        for point in points:
-            self._admit(point, failed.get(point.name, ""))
+        found = [_record(point) for point in _distinct(point for point in points if only in (None, point.name))]
+        tried = [(record.name, record.module, record.version) for record in found] if only is None else []
+        failed = Trials(state).run(tried) if tried else {}
+        for record in found:
+            self._admit(record, failed.get(record.name, ""))
         return self
 
     @classmethod
@@ -84,14 +81,7 @@ class Plugins:
     def record(self, name: str) -> PluginRecord | None:
         return next((record for record in self.records if record.name == name), None)
 
-    def _admit(self, point: importlib.metadata.EntryPoint, reason: str) -> None:
-        dist = point.dist
-        record = PluginRecord(
-            name=point.name,
-            module=_module(point),
-            distribution=dist.name if dist else "",
-            version=dist.version if dist else "",
-        )
+    def _admit(self, record: PluginRecord, reason: str) -> None:
         if reason:
             self._reject(record, reason)
             return
@@ -177,12 +167,15 @@ def _distinct(points: Iterable[importlib.metadata.EntryPoint]) -> list[importlib
     return list(found.values())
 
 
-def _module(point: importlib.metadata.EntryPoint) -> str:
-    return point.value.partition(":")[0].strip()
-
-
-def _version(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.version if point.dist else ""
+def _record(point: importlib.metadata.EntryPoint) -> PluginRecord:
+    """What is known of a plugin before it is imported."""
+    about = point.dist.metadata if point.dist else None  # parsed anew at each look
+    return PluginRecord(
+        name=point.name,
+        module=point.value.partition(":")[0].strip(),
+        distribution=about["Name"] if about else "",
+        version=about["Version"] if about else "",
+    )
 
 
 def _import(module: str) -> tuple[object | None, str]:

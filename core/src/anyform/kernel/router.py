@@ -51,6 +51,8 @@ class Candidate:
     context: Context | None = None
     device: Device | None = None
     """Where it would run; None: it can use none of this machine's."""
+    room_bytes: int = 0
+    """What is free there, and where the backend may spill to; 0: unknown."""
     settings: Settings = Settings()
     """With the chosen context and device filled in."""
 
@@ -75,6 +77,27 @@ class Reason:
 
 
 @fact
+class Memory:
+    """What a model takes with one backend at one context, and what there is. Bytes."""
+
+    context: int | None
+    parallel: int
+    weights_bytes: int
+    cache_bytes: int
+    """The KV cache of all requests at once."""
+    overhead_bytes: int
+    total_bytes: int
+    device: str
+    """Empty: the backend can use none of this machine's."""
+    room_bytes: int
+    """What is free there, and where the backend may spill to; 0: unknown."""
+    fits: bool | None
+    """None: unknown."""
+    why: str
+    """The formula in words."""
+
+
+@fact
 class Verdict:
     """One pair, judged. refusal: the gate that failed, in words; empty when it passes."""
 
@@ -86,6 +109,8 @@ class Verdict:
     refusal: str = ""
     gate: str = ""
     install: str = ""
+    memory: Memory | None = None
+    """None: the backend's plugin was not asked, or could not say."""
 
 
 @fact
@@ -162,7 +187,9 @@ def judge(
 ) -> Verdict:
     """One verdict: the first gate that fails, or points with reasons."""
     gate, refusal = _gates(match, metadata, findings, candidate, need)
-    verdict = Verdict(plugin=candidate.plugin, backend=candidate.backend.name, format=match.format)
+    verdict = Verdict(
+        plugin=candidate.plugin, backend=candidate.backend.name, format=match.format, memory=_taken(candidate)
+    )
     if refusal:
         return replace(verdict, refusal=refusal, gate=gate, install=candidate.backend.install)
     reasons = _reasons(match, metadata, candidate, need)
@@ -212,6 +239,25 @@ def _machine_gates(
     if candidate.plugin in need.forbid:
         return "forbidden", "forbidden by configuration"
     return "", ""
+
+
+def _taken(candidate: Candidate) -> Memory | None:
+    estimate, settings, device = candidate.estimate, candidate.settings, candidate.device
+    if estimate is None:
+        return None
+    total = estimate.at(settings)
+    return Memory(
+        context=settings.context,
+        parallel=settings.parallel or 1,
+        weights_bytes=estimate.weights_bytes,
+        cache_bytes=total - estimate.weights_bytes - estimate.overhead_bytes,
+        overhead_bytes=estimate.overhead_bytes,
+        total_bytes=total,
+        device=device.id if device else "",
+        room_bytes=candidate.room_bytes,
+        fits=candidate.context.fits if candidate.context and candidate.room_bytes else None,
+        why=estimate.why,
+    )
 
 
 def _too_big(

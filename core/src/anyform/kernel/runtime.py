@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from anyform.contract.errors import (
     Closed,
@@ -20,7 +20,6 @@ from anyform.contract.errors import (
     Unsupported,
     WorkerDied,
 )
-from anyform.contract.events import Event
 from anyform.contract.facts import (
     BackendInfo,
     Capabilities,
@@ -30,9 +29,8 @@ from anyform.contract.facts import (
     Settings,
     fact,
 )
-from anyform.contract.jobs import Job
 from anyform.contract.model import LoadedModel, Stop
-from anyform.kernel.choice import Choice, EngineState, Model, refusal
+from anyform.kernel.choice import Choice, EngineState, Model, foremost, refusal
 from anyform.kernel.entry import Entry
 from anyform.kernel.hardware import Hardware, snapshot
 from anyform.kernel.learned import Learned, load_key
@@ -40,11 +38,17 @@ from anyform.kernel.library import Library
 from anyform.kernel.loading import Attempt, attempts
 from anyform.kernel.plugins import Plugins
 from anyform.kernel.reader import together
-from anyform.kernel.router import Decision, Need
+from anyform.kernel.router import Decision, Need, Verdict
+
+if TYPE_CHECKING:
+    from anyform.contract.events import Event
+    from anyform.contract.jobs import Job
 
 log = logging.getLogger("anyform")
 HARDWARE_S = 5.0
 """How long a hardware snapshot serves."""
+CONTEXTS = (2048, 8192, 32768)
+"""Contexts that memory is told for, beside the one that a model was trained for and the one that it would get."""
 
 
 @fact
@@ -189,6 +193,18 @@ class Runtime:
                 decision = replace(decision, notes=(*decision.notes, *met))
         return decision
 
+    def estimate(self, entry: Entry, contexts: Sequence[int] = ()) -> list[Verdict]:
+        """For each of *contexts* (none: a few that tell) what would run *entry* with it, or came nearest, and the
+        memory that it takes; loads and probes nothing. A model that has no context is told of once.
+        """
+        wanted: Sequence[int | None] = contexts or self._telling(entry) or (None,)
+        made = (self.explain(entry, settings=Settings(context=context)) for context in wanted)
+        return [verdict for decision in made if (verdict := foremost(decision))]
+
+    def _telling(self, entry: Entry) -> list[int]:
+        trained, own = self.metadata(entry).context or 0, self.explain(entry).context
+        return sorted({*(context for context in CONTEXTS if context < trained), trained, own or 0} - {0})
+
     def describe(self, entries: Sequence[Entry]) -> Iterator[Description]:
         """What there is to say of each, in their order; many are read at once."""
         choice = self._choice(probe=False)
@@ -319,10 +335,8 @@ class Runtime:
 
     def _models(self, entry: Entry) -> list[Model]:
         """The entry's forms, the one of the strongest evidence first."""
-        return [
-            (match, self._reader.metadata(entry, plugin, match), self._reader.findings(entry, plugin, match))
-            for plugin, match in ((entry.plugin, entry.match), *entry.others)
-        ]
+        forms = ((entry.plugin, entry.match), *entry.others)
+        return [self._reader.model(entry, plugin, match) for plugin, match in forms]
 
     def _load(self, entry: Entry, task: str | None, wanted: Settings) -> tuple[LoadedModel, Held]:
         choice = self._choice(probe=True)

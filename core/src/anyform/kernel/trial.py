@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +52,8 @@ class Trials:
 
 def _try(candidates: list[Candidate]) -> tuple[list[Candidate], str, str]:
     """Import all in one process; when it dies: the candidates after the culprit, the culprit, the reason."""
+    import subprocess
+
     modules = [module for _, module, _ in candidates]
     command = [sys.executable, "-c", _CODE, *modules]
     limit = TRIAL_S + len(modules)

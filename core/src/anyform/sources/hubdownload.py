@@ -15,6 +15,8 @@ from anyform.sources.hub import Hub, HubFile, Listing
 from anyform.sources.hubfault import Corrupt, DiskFull, stopped
 
 BLOCK = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a disk that takes no more."""
 Count = Callable[[int], None]
 
 
@@ -132,7 +134,7 @@ def kept(part: Path, most: int) -> int:
 
 def disk_fault(error: OSError, path: Path) -> Fault:
     """What went wrong writing *path*."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return DiskFull(
             f"the disk is full: {path.parent} takes no more ({error.strerror}).",
             "Make room (`anyform du` shows what models take) and pull again: what has come is kept.",
@@ -140,10 +142,12 @@ def disk_fault(error: OSError, path: Path) -> Fault:
     return DiskFull(f"{path} cannot be written: {error.strerror or error}.", "Check the disk and its permissions.")
 
 
-def short_of_space(folder: Path, needed: int, free: int) -> DiskFull:
+def short_of_space(folder: Path, needed: int, free: int, cached: bool = False) -> DiskFull:
+    """*cached*: whether the Hugging Face cache holds all that is needed."""
+    instead = "run it from the Hugging Face cache, which holds it" if cached else "pull a smaller variant"
     return DiskFull(
         f"the pull needs {size(needed)}; {folder} has {size(free)} free.",
-        "Make room (`anyform du` shows what models take), or pull a smaller variant.",
+        f"Make room (`anyform du` shows what models take), or {instead}.",
         needed_bytes=needed,
         free_bytes=free,
     )

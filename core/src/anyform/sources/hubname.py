@@ -32,13 +32,17 @@ class Reference:
         return f"{self.repository}{revision}{':' + self.variant if self.variant else ''}"
 
 
+def bare(name: str) -> str:
+    """*name* without what only says that it is a repository of the Hugging Face hub."""
+    return next((name.removeprefix(prefix).rstrip("/") for prefix in PREFIXES if name.startswith(prefix)), name)
+
+
 def parsed(text: str) -> Reference | None:
     """The reference that `owner/repo`, `owner/repo:Q8_0`, `owner/repo@v1:Q8_0` or such with `hf.co/` before it means.
 
     None for what cannot be one.
     """
-    bare = next((text.removeprefix(prefix) for prefix in PREFIXES if text.startswith(prefix)), text).rstrip("/")
-    found = NAME.fullmatch(bare)
+    found = NAME.fullmatch(bare(text).rstrip("/"))
     if found is None or ".." in found["repository"] or "--" in found["repository"]:
         return None
     variant = found["variant"] or ""

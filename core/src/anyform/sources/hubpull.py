@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -22,22 +22,25 @@ from anyform.contract.model import Stop
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
 from anyform.sources import folder as own
-from anyform.sources import hubchoice, hublock
+from anyform.sources import hubchoice, hubcopy, hublock
 from anyform.sources.hub import Hub, HubFile, Listing
 from anyform.sources.hubchoice import Choice
 from anyform.sources.hubdownload import Download, Sums, disk_fault, kept, short_of_space
 from anyform.sources.hubfault import stopped
 from anyform.sources.hubfiles import RemoteFiles
 from anyform.sources.hublook import remote_path
-from anyform.sources.hubmeter import Meter, PullState
+from anyform.sources.hubmeter import Meter, PullState, Stage
 from anyform.sources.hubname import Reference
 
 AT_ONCE = 4
 TICK_S = 0.1
+COPY = ".copy"
+"""What a part is called while it is being copied."""
 RESERVE = 16 << 20
 """Bytes of the disk that a pull leaves free."""
 
 Watch = Callable[[PullState], None]
+Bring = Callable[[str, Stop], str]
 
 
 @fact
@@ -54,6 +57,8 @@ class Pulled:
     size_bytes: int
     fetched_bytes: int
     """What came over the network; 0 where all was here."""
+    copied_bytes: int
+    """What was taken from the Hugging Face cache instead."""
     seconds: float
     findings: tuple[Finding, ...] = ()
     """What the format's plugin remarks: a repository may hold a model that is damaged at its origin."""
@@ -81,13 +86,15 @@ def pull(
     wish: Wish,
     *,
     order: Sequence[str] = (),
+    cache: Path | None = None,
     stop: Stop | None = None,
     watch: Watch | None = None,
 ) -> Pulled:
     """Fetch what *wish* names into `home/owner/repo`; blocks. *watch* is told how far it is, several times a second.
 
-    *order*: variants, preferred first. Raises what `Hub`, `choose` and `Download` do, DiskFull before anything is
-    fetched, and Cancelled once *stop* is set.
+    *order*: variants, preferred first. *cache*: the Hugging Face cache, whose files are copied instead of fetched.
+    Raises what `Hub`, `choose` and `Download` do, DiskFull before anything is fetched, and Cancelled once *stop* is
+    set.
     """
     began, stop = time.monotonic(), stop or Stop()
     meter = Meter(str(wish.reference))
@@ -96,7 +103,7 @@ def pull(
     listing = hub.listing(wish.reference, stop)
     choice = chosen(hub, plugins, home, wish, listing, order)
     try:
-        work = _Work(hub, listing, choice.files, own.repository_folder(home, listing.repository), meter)
+        work = _Work(hub, listing, choice.files, own.repository_folder(home, listing.repository), meter, cache)
 
         def wait() -> None:
             meter.enter("waiting")
@@ -121,6 +128,7 @@ def pull(
         files=choice.files,
         size_bytes=sum(listing.files[name].size for name in choice.files),
         fetched_bytes=meter.fetched,
+        copied_bytes=meter.copied,
         seconds=time.monotonic() - began,
         findings=_findings(plugins, work.folder, choice),
     )
@@ -146,8 +154,11 @@ def chosen(hub: Hub, plugins: Plugins, home: Path, wish: Wish, listing: Listing,
 class _Work:
     """The files of one pull."""
 
-    def __init__(self, hub: Hub, listing: Listing, names: Sequence[str], folder: Path, meter: Meter) -> None:
+    def __init__(
+        self, hub: Hub, listing: Listing, names: Sequence[str], folder: Path, meter: Meter, cache: Path | None
+    ) -> None:
         self.hub, self.listing, self.names, self.folder, self.meter = hub, listing, tuple(names), folder, meter
+        self.cache = cache
         self.incomplete = folder / own.INCOMPLETE
         self.total = sum(listing.files[name].size for name in names)
 
@@ -173,17 +184,50 @@ class _Work:
         here = {name: sha256 for name in self.names if (sha256 := self._verified(name, record, stop))}
         missing = [name for name in self.names if name not in here]
         if missing:
-            self._make_room(missing)
-            done = self.total - sum(self._left(name) for name in missing)
-            self.meter.expect(self.total, len(self.names), done, len(here))
-            self.meter.enter("downloading")
-            self.incomplete.mkdir(exist_ok=True)
-            fetched = _Threads(self, missing, stop, tell).run()
-            self._place(fetched, record)
-            here |= fetched
+            come = self._bring(missing, stop, tell)
+            self._place(come, record)
+            here |= come
         else:
             self.meter.expect(self.total, len(self.names), self.total, len(here))
         self._record(here, record)
+
+    def _bring(self, missing: Sequence[str], stop: Stop, tell: Watch) -> dict[str, str]:
+        """Copy and fetch *missing* into their parts; name -> SHA-256."""
+        held = {name: path for name in missing if (path := hubcopy.held(self.cache, self.listing, name))}
+        for left in self.incomplete.glob(f"*{COPY}"):  # by a pull that was killed
+            left.unlink()
+        self._make_room(missing, held)
+        self.incomplete.mkdir(exist_ok=True)
+        come: dict[str, str] = {}
+        if held:
+            tell(self._enter("copying", missing, held))
+            come = _Threads(self, held, lambda name, halt: self._copy(held[name], name, halt), stop, tell).run()
+        rest = [name for name in missing if name not in come]
+        if rest:
+            tell(self._enter("downloading", rest))
+            come |= _Threads(self, rest, self._download, stop, tell).run()
+        return come
+
+    def _enter(self, stage: Stage, missing: Sequence[str], held: Container[str] = ()) -> PullState:
+        """Begin a stage with *missing* still to come."""
+        left = self._to_come(missing, held)
+        self.meter.expect(self.total, len(self.names), self.total - left, len(self.names) - len(missing))
+        self.meter.enter(stage)
+        return self.meter.state()
+
+    def _to_come(self, missing: Sequence[str], held: Container[str]) -> int:
+        """Bytes; of files that are *held* all, since a copy begins anew."""
+        return sum(self.listing.files[name].size if name in held else self._left(name) for name in missing)
+
+    def _copy(self, source: Path, name: str, stop: Stop) -> str:
+        draft, part = self.part(name).with_suffix(COPY), self.part(name)
+        sha256 = hubcopy.copied(source, draft, self.listing, name, self.meter.count_copied, stop)
+        if sha256:
+            draft.replace(part)
+        return sha256
+
+    def _download(self, name: str, stop: Stop) -> str:
+        return Download(self.hub, self.listing, name, self.part(name), self.meter.count).fetch(stop)
 
     def _left(self, name: str) -> int:
         """Bytes still to fetch."""
@@ -211,11 +255,10 @@ class _Work:
                     raise stopped(self.listing.repository)
         return sums.sha256 if sums.agree else ""
 
-    def _make_room(self, missing: Sequence[str]) -> None:
-        needed = sum(self._left(name) for name in missing)
-        free = shutil.disk_usage(self.folder).free
+    def _make_room(self, missing: Sequence[str], held: Container[str]) -> None:
+        needed, free = self._to_come(missing, held), shutil.disk_usage(self.folder).free
         if needed + RESERVE > free:
-            raise short_of_space(self.folder, needed, free)
+            raise short_of_space(self.folder, needed, free, all(name in held for name in missing))
 
     def _place(self, fetched: Mapping[str, str], record: Mapping[str, Any]) -> None:
         """Move the verified files into their places; until all are there, the record calls them incomplete."""
@@ -256,21 +299,23 @@ class _Work:
 
 
 class _Threads:
-    """Fetches several files at once, the small ones first. The first fault stops all."""
+    """Brings several files at once, the small ones first. The first fault stops all."""
 
-    def __init__(self, work: _Work, names: Sequence[str], stop: Stop, tell: Watch) -> None:
-        self._work, self._tell, self._stop = work, tell, stop
+    def __init__(self, work: _Work, names: Iterable[str], bring: Bring, stop: Stop, tell: Watch) -> None:
+        """*bring*: (name, stop) -> SHA-256, "" for a file that could not be brought so."""
+        self._work, self._bring, self._tell, self._stop = work, bring, tell, stop
         self._halt = Stop()
         self._names: SimpleQueue[str] = SimpleQueue()
-        for name in sorted(names, key=lambda name: work.listing.files[name].size):
+        ordered = sorted(names, key=lambda name: work.listing.files[name].size)
+        for name in ordered:
             self._names.put(name)
         self._sums: dict[str, str] = {}
         self._faults: list[BaseException] = []
-        count = min(AT_ONCE, len(names))
+        count = min(AT_ONCE, len(ordered))
         self._threads = [threading.Thread(target=self._run, name="anyform-pull", daemon=True) for _ in range(count)]
 
-    def run(self) -> Mapping[str, str]:
-        """Name -> SHA-256 of all files."""
+    def run(self) -> dict[str, str]:
+        """Name -> SHA-256 of the files that were brought."""
         self._stop.when_set(self._halt.set)
         for thread in self._threads:
             thread.start()
@@ -290,13 +335,13 @@ class _Threads:
         return self._sums
 
     def _run(self) -> None:
-        work = self._work
         try:
             while not self._halt.is_set():
                 name = self._names.get_nowait()
-                download = Download(work.hub, work.listing, name, work.part(name), work.meter.count)
-                self._sums[name] = download.fetch(self._halt)
-                work.meter.finish_file()
+                sha256 = self._bring(name, self._halt)
+                if sha256:
+                    self._sums[name] = sha256
+                    self._work.meter.finish_file()
         except Empty:
             return
         except BaseException as fault:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from anyform.contract.errors import Fault, Overloaded
 from anyform.contract.model import Stop
 from anyform.kernel.plugins import Plugins
+from anyform.kernel.units import size
 from anyform.sources.hub import Hub
 from anyform.sources.hubfault import Cancelled, HubFault
 from anyform.sources.hublook import RemoteEntry, look
-from anyform.sources.hubmeter import PullState, Stage
+from anyform.sources.hubmeter import PullState, Stage, sentence
 from anyform.sources.hubname import Reference
 from anyform.sources.hubpull import Pulled, Wish, pull
 
 AT_ONCE = 8
 KEPT = 32
 """Ended pulls that are still listed."""
+LOGGED_S = 10.0
+"""How often the log is told how far a pull is; each stage is told besides."""
+
+log = logging.getLogger("anyform.hub")
 
 
 class Running:
@@ -32,6 +39,7 @@ class Running:
         self._work = work
         self._stop = Stop()
         self._news = threading.Condition()
+        self._waiting: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="anyform-pull", daemon=True)
         self._thread.start()
 
@@ -50,6 +58,14 @@ class Running:
         while not ended:
             seen, ended = self._next(seen)
             yield seen
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Have *call* called once the pull has ended, from its thread; at once if it has."""
+        with self._news:
+            if not self.ended:
+                self._waiting.append(call)
+                return
+        call()
 
     def result(self) -> Pulled:
         """What it came to; blocks. Raises the fault that ended it."""
@@ -88,7 +104,10 @@ class Running:
         with self._news:
             self.state = replace(self.state, stage=stage, left_s=None)
             self.pulled, self.fault = pulled, fault
+            waiting, self._waiting = self._waiting, []
             self._news.notify_all()
+        for call in waiting:
+            call()
 
 
 class Pulls:
@@ -101,14 +120,16 @@ class Pulls:
         home: Path,
         order: Sequence[str] = (),
         *,
+        cache: Path | None = None,
         on_request: bool = False,
         arrived: Callable[[], None] | None = None,
     ) -> None:
-        """*on_request*: whether a request for a model that is not here may start a pull. *arrived*: called after each
-        pull that brought something.
+        """*cache*: the Hugging Face cache, to copy from. *on_request*: whether a request for a model that is not here
+        may start a pull. *arrived*: called after each pull that brought something.
         """
         self.hub, self.on_request = hub, on_request
         self._plugins, self._home, self._order, self._arrived = plugins, home, tuple(order), arrived
+        self._cache = cache
         self._lock = threading.Lock()
         self._known: dict[str, Running] = {}
 
@@ -148,7 +169,16 @@ class Pulls:
             one.stop()
 
     def _pull(self, wish: Wish, stop: Stop, tell: Callable[[PullState], None]) -> Pulled:
-        pulled = pull(self.hub, self._plugins, self._home, wish, order=self._order, stop=stop, watch=tell)
+        told = _Logged(tell)
+        try:
+            pulled = pull(
+                self.hub, self._plugins, self._home, wish,
+                order=self._order, cache=self._cache, stop=stop, watch=told.tell,
+            )  # fmt: skip
+        except Fault as fault:
+            log.warning("%s is not pulled: %s", wish, fault.message)
+            raise
+        log.info("%s is pulled: %s in %.0f s", wish, size(pulled.size_bytes), pulled.seconds)
         if self._arrived is not None:
             self._arrived()
         return pulled
@@ -157,3 +187,19 @@ class Pulls:
         ended = [key for key, one in self._known.items() if one.ended]
         for key in ended[: max(0, len(ended) - KEPT)]:
             del self._known[key]
+
+
+class _Logged:
+    """Passes on how far a pull is, and tells the log from time to time."""
+
+    def __init__(self, tell: Callable[[PullState], None]) -> None:
+        self._tell = tell
+        self._stage = ""
+        self._next = 0.0
+
+    def tell(self, state: PullState) -> None:
+        now = time.monotonic()
+        if state.stage not in ("looking", "done") and (state.stage != self._stage or now >= self._next):
+            log.info("pulling %s", sentence(state))
+            self._stage, self._next = state.stage, now + LOGGED_S
+        self._tell(state)

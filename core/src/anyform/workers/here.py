@@ -9,7 +9,7 @@ from anyform.contract.model import LoadedModel
 from anyform.kernel.plugins import Plugins
 
 if TYPE_CHECKING:
-    from anyform.workers.remote import Workers
+    from anyform.workers.isolation import Workers
 
 
 class Here:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyform.contract.errors import Closed, Fault
-from anyform.contract.events import Event
-from anyform.contract.jobs import Job
 from anyform.contract.model import LoadedModel, Stop
 from anyform.kernel.runtime import Held
+
+if TYPE_CHECKING:
+    from anyform.contract.events import Event
+    from anyform.contract.jobs import Job
 
 Load = Callable[[], tuple[LoadedModel, Held]]
 

@@ -20,7 +20,6 @@ from typing import IO, Any
 
 from anyform.contract.errors import Fault, LoadFailed, WorkerDied
 from anyform.contract.events import Done, Event
-from anyform.contract.facts import BackendInfo, Capabilities, Plan
 from anyform.contract.jobs import Job
 from anyform.contract.model import Stop
 from anyform.workers.wire import Channel, pack
@@ -30,7 +29,6 @@ START_S = 30.0
 """From the start of the process to its call home; loading itself may take as long as it likes."""
 CLOSE_S = 10.0
 """How long a worker may take to close before it is killed."""
-PROBE_S = 120.0
 KEPT_LINES = 60
 
 
@@ -221,43 +219,3 @@ def _half_close(sock: socket.socket) -> None:
     """Tell the worker to stop, still listening for its Done."""
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
-
-
-class Workers:
-    """Loads each model in a process of its own."""
-
-    isolated = True
-
-    def load(self, plan: Plan) -> RemoteModel:
-        """Start a worker and load. Raises the worker's Fault, or LoadFailed (crashed=True) if it died."""
-        process = Process()
-        try:
-            ready = process.ask({"do": "load", "plugin": plan.plugin, "plan": plan})["ready"]
-        except (EOFError, OSError) as error:
-            process.kill()
-            raise _crash(process, plan.model) from error
-        except BaseException:
-            process.kill()
-            raise
-        return RemoteModel(process, plan.model, ready["port"], ready["parallel"])
-
-    def rehearse(self, plan: Plan) -> None:
-        self.load(plan).close()
-
-    def probe(self, plugin: str, backend: BackendInfo) -> Capabilities:
-        process = Process()
-        try:
-            reply = process.ask({"do": "probe", "plugin": plugin, "backend": backend}, PROBE_S)
-        except (EOFError, TimeoutError, OSError) as error:
-            process.kill()
-            raise _crash(process, f"{plugin}/{backend.name}") from error
-        finally:
-            process.kill()
-        found: Capabilities = reply["found"]
-        return found
-
-
-def _crash(process: Process, what: str) -> LoadFailed:
-    return LoadFailed(
-        f"the worker loading {what} died: {process.ending()}.", process.last_words(), crashed=True, pid=process.pid
-    )
