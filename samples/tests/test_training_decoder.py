@@ -52,3 +52,18 @@ def test_a_corpus_leaves_out_what_it_is_told_to(begun: Any) -> None:
     everything = chunk_of(corpus, 0)
     without = chunk_of(replace(corpus, shares={"tools": 0.0, "json": 0.0}), 0)
     assert sum(len(batch.tokens) for batch in without) < 0.9 * sum(len(batch.tokens) for batch in everything)
+
+
+def test_a_run_begins_from_an_exported_model(begun: Any, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    from anyform_samples import export
+
+    first = begun()
+    export.write(first.decoder.state_dict(), first.decoder.shape, first.tokenizer, tmp_path / "sample")
+    second = begun()
+    with torch.no_grad():
+        second.decoder.norm.weight.add_(1)
+    second.begin_from(tmp_path / "sample")
+    for mine, theirs in zip(second.decoder.parameters(), first.decoder.parameters(), strict=True):
+        assert torch.equal(mine, theirs.half().float())
+    assert second.progress.tokens == 0
