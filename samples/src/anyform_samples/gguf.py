@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anyform.testing.gguf import F16, F32, FILE_TYPES, Q8_0, TENSOR_TYPES, Tensor, write_gguf
+from anyform.testing.gguf import FILE_TYPES, TENSOR_TYPES, Tensor, write_gguf
 from anyform.testing.gguf_vocabulary import CONTROL, NORMAL
 from anyform_samples import quantize, tensors
 
@@ -35,7 +35,6 @@ _NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
-_WRITERS = {F32: quantize.f32, F16: quantize.f16, Q8_0: quantize.q8_0}
 
 
 def write(folder: Path, out: Path, quantization: str) -> Path:
@@ -52,7 +51,7 @@ def parts(folder: Path, quantization: str) -> tuple[dict[str, Any], list[Tensor]
     keys["tokenizer.chat_template"] = template
     found = tensors.read(folder / "model.safetensors")
     kind = TENSOR_TYPES[quantization]
-    return keys, [_tensor(_named(name), array, kind) for name, array in found.items()]
+    return keys, [quantize.tensor(_named(name), array, kind) for name, array in found.items()]
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -104,9 +103,3 @@ def _named(name: str) -> str:
     layer = _LAYER.fullmatch(name)
     block, rest = (f"blk.{layer[1]}.", layer[2]) if layer else ("", name)
     return f"{block}{_NAMES[rest.removesuffix('.weight')]}.weight"
-
-
-def _tensor(name: str, array: Any, kind: int) -> Tensor:
-    """llama.cpp multiplies by vectors in F32, so they stay that."""
-    kind = F32 if array.ndim == 1 else kind
-    return Tensor(name, array.shape[::-1], kind, _WRITERS[kind](array))

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy
 
+from anyform.testing.gguf import F16, F32, Q8_0, Tensor
+
 Q8_0_BLOCK = 32
 
 
@@ -34,3 +36,12 @@ def f16(values: Any) -> bytes:
 def f32(values: Any) -> bytes:
     """Single precision, little-endian."""
     return numpy.ascontiguousarray(values, dtype="<f4").tobytes()
+
+
+_WRITERS = {F32: f32, F16: f16, Q8_0: q8_0}
+
+
+def tensor(name: str, array: Any, kind: int) -> Tensor:
+    """*array* under *name*, its data as the GGUF type *kind*. Vectors stay F32: llama.cpp computes with them in it."""
+    kind = F32 if array.ndim == 1 else kind
+    return Tensor(name, array.shape[::-1], kind, _WRITERS[kind](array))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anyform.testing.gguf import F16, F32, FILE_TYPES, POOLING, Q8_0, Tensor, write_gguf
+from anyform.testing.gguf import F32, FILE_TYPES, POOLING, TENSOR_TYPES, write_gguf
 from anyform.testing.gguf_vocabulary import CONTROL, NORMAL
 from anyform_samples import quantize, tensors
 
@@ -37,17 +37,16 @@ _LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
 _ADDED = ("position_embd.weight", "token_types.weight")
 """What llama.cpp adds to activations stays F32, as vectors do."""
 
-_WRITERS = {F32: quantize.f32, F16: quantize.f16, Q8_0: quantize.q8_0}
-
 
 def write(folder: Path, out: Path, quantization: str, name: str = "sample-embed") -> Path:
     """Write *out* from config.json, vocab.txt and model.safetensors in *folder*; *quantization* is F16 or Q8_0."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     vocabulary = (folder / "vocab.txt").read_text("utf-8").splitlines()
     keys = _model_keys(config, quantization, name) | _token_keys(vocabulary, config)
-    kind = {"F16": F16, "Q8_0": Q8_0}[quantization]
-    found = tensors.read(folder / "model.safetensors")
-    return write_gguf(out, keys, [_tensor(_named(name), array, kind) for name, array in found.items()])
+    kind = TENSOR_TYPES[quantization]
+    found = {_named(name): array for name, array in tensors.read(folder / "model.safetensors").items()}
+    parts = [quantize.tensor(name, array, F32 if name in _ADDED else kind) for name, array in found.items()]
+    return write_gguf(out, keys, parts)
 
 
 def _model_keys(config: Mapping[str, Any], quantization: str, name: str) -> dict[str, Any]:
@@ -94,8 +93,3 @@ def _named(name: str) -> str:
     block, rest = (f"blk.{layer[1]}.", layer[2]) if layer else ("", name)
     stem, _, ending = rest.rpartition(".")
     return f"{block}{_NAMES[stem]}.{ending}"
-
-
-def _tensor(name: str, array: Any, kind: int) -> Tensor:
-    kind = F32 if array.ndim == 1 or name in _ADDED else kind
-    return Tensor(name, array.shape[::-1], kind, _WRITERS[kind](array))
