@@ -1,4 +1,5 @@
-# Thin: every rule calls one thing. PYTHON is the interpreter (3.11 or newer) that makes VENV.
+# Thin: every rule calls one thing. PYTHON is the interpreter (3.11 or newer) that makes VENV; TRAIN is for the training of
+# the sample model, such as TRAIN="--minutes 5".
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -35,7 +36,7 @@ bench: $(VENV)/tests-installed
 	$(BIN)/python benchmarks/chat.py
 
 sample-model: $(VENV)/training-installed
-	$(BIN)/python -m anyform_samples.train
+	$(BIN)/python -m anyform_samples.train $(TRAIN)
 	$(BIN)/python -m anyform_samples.export
 	$(BIN)/python -m anyform_samples.embedding
 
