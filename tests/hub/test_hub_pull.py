@@ -48,6 +48,14 @@ def test_a_variant_comes_alone(tiny: Path, hub: LoopbackHub, get: Get, home: Pat
         get("owner/tiny:Q2_K")
 
 
+def test_the_address_of_a_files_page_pulls_the_variant_that_the_file_is_of(tiny: Path, get: Get) -> None:
+    pulled = get("https://huggingface.co/owner/tiny/blob/main/tiny-F16.gguf")
+    assert (pulled.name, pulled.files) == ("owner/tiny:F16", ("tiny-F16.gguf",))
+    assert get("https://huggingface.co/owner/tiny/tree/main").name == "owner/tiny:Q8_0"
+    with pytest.raises(ModelNotFound, match="no variant 'tiny-Q2_K'"):
+        get("https://huggingface.co/owner/tiny/blob/main/tiny-Q2_K.gguf")
+
+
 def test_a_pulled_model_is_in_the_library_under_its_name(tiny: Path, get: Get, home: Path) -> None:
     name = get("hf.co/owner/tiny:Q8_0").name
     runtime = start(stores=Stores(home=home, names=("anyform",)))
@@ -67,7 +75,9 @@ def test_all_shards_and_the_projector_come(hub: LoopbackHub, get: Get, tmp_path:
     projector = write_mmproj(folder / "mmproj-F16.gguf")
     write_llama(folder / "big-F16.gguf", quantization="F16")
     hub.add("owner/big", {path.name: path for path in sorted(folder.iterdir())} | {"LICENSE": b"x"})
-    assert get("owner/big:Q8_0").files == tuple(sorted([*(path.name for path in shards), projector.name]))
+    wanted = tuple(sorted([*(path.name for path in shards), projector.name]))
+    assert get("owner/big:Q8_0").files == wanted
+    assert get(f"https://huggingface.co/owner/big/blob/main/{shards[-1].name}").files == wanted
 
 
 def test_files_that_are_named_come_whatever_they_are(hub: LoopbackHub, get: Get, home: Path) -> None:

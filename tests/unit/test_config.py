@@ -125,6 +125,47 @@ def test_a_mistake_in_the_file_is_named_with_the_file(text: str, said: str) -> N
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\nport = 99999", "server.port is 99999. It must be a whole number from 0 to 65535."),
+        ('[server]\nport = "x"', "server.port is 'x'. It must be a whole number from 0 to 65535."),
+        ("[server]\nqueue = -1", "server.queue is -1. It must be a whole number from 0 up."),
+        ("[server]\ngrace_s = -1", "server.grace_s is -1. It must be a whole number from 0 up."),
+        ("[server]\nbody_bytes = 0", "server.body_bytes is 0. It must be a whole number from 1 up."),
+        ("[server]\nmedia_bytes = -1", "server.media_bytes is -1. It must be a whole number from 0 up."),
+        ("[server]\nhost = 3", "server.host is 3. It must be text in quotes."),
+        ("server = 3", "server is 3. It must be a table."),
+        ("[defaults]\ncontext = -1", "defaults.context is -1. It must be a whole number from 1 up."),
+        ("[defaults]\ncontext = 1.5", "defaults.context is 1.5. It must be a whole number from 1 up."),
+        ("[defaults]\noptions = 3", "defaults.options is 3. It must be a table."),
+        ("[model.m]\nparallel = 0", "model.m.parallel is 0. It must be a whole number from 1 up."),
+        ("[model]\nm = 3", "model.m is 3. It must be a table."),
+        ("[models]\nhome = 3", "models.home is 3. It must be a path in quotes."),
+        ("[models]\npaths = 3", "models.paths is 3. It must be a list, each a path in quotes."),
+        ("[models]\npaths = [1]", "models.paths.0 is 1. It must be a path in quotes."),
+        ("[models]\naliases = 3", "models.aliases is 3. It must be a table."),
+        ("[models.aliases]\na = 1", "models.aliases.a is 1. It must be text in quotes."),
+        ('[models]\npull = "perhaps"', "models.pull is 'perhaps'. It must be true or false."),
+        ("prefer = 3", "prefer is 3. It must be a list, each text in quotes."),
+        ("prefer = [1]", "prefer.0 is 1. It must be text in quotes."),
+        ("state = 1", "state is 1. It must be a path in quotes."),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused_with_what_is(text: str, said: str) -> None:
+    written(text)
+    with pytest.raises(Invalid) as caught:
+        config.load()
+    assert str(caught.value) == f"anyform.toml: {said}"
+
+
+def test_the_ends_of_what_is_allowed_are_allowed() -> None:
+    written("[server]\nport = 0\nqueue = 0\ngrace_s = 0\nmedia_bytes = 0\nbody_bytes = 1\n[defaults]\ncontext = 1")
+    assert config.load().server.queue == 0
+    written("[server]\nport = 65535")
+    assert config.load().server.port == 65535
+
+
 def test_a_mistake_in_a_variable_is_named_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     written("[server]\nport = 1")
     monkeypatch.setenv("ANYFORM_SERVER_PORT", "x")

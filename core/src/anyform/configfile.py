@@ -6,7 +6,8 @@ import os
 import tomllib
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -15,6 +16,15 @@ from anyform.config import PREFIX, Config, Models
 from anyform.contract.errors import Invalid
 from anyform.contract.facts import Settings
 from anyform.http.config import HttpConfig
+
+Location = tuple[int | str, ...]
+
+LOWEST = {
+    HttpConfig: {"port": 0, "body_bytes": 1, "media_bytes": 0, "queue": 0, "grace_s": 0},
+    Settings: {"context": 1, "parallel": 1},
+}
+HIGHEST = {"port": 65535}
+WORDS = {bool: "true or false", int: "a whole number", str: "text in quotes", Path: "a path in quotes"}
 
 
 class Document(BaseSettings):
@@ -57,6 +67,7 @@ def read(file: Path | None) -> Config:
         document = Document(**_tables(file))
     except ValidationError as error:
         raise _explained(error, file) from None
+    _check_numbers(document, file)
     values = {name: getattr(document, name) for name in type(document).model_fields}
     return _placed(Config(**values, file=file), file)
 
@@ -104,12 +115,46 @@ def _placed(config: Config, file: Path | None) -> Config:
     return replace(config, models=models, state=place(config.state) if config.state else None)
 
 
+def _check_numbers(document: Document, file: Path | None) -> None:
+    own: dict[Location, Any] = {("model", name): settings for name, settings in document.model.items()}
+    tables: dict[Location, Any] = {("server",): document.server, ("defaults",): document.defaults, **own}
+    for location, table in tables.items():
+        for key, low in LOWEST[type(table)].items():
+            value = getattr(table, key)
+            if value is not None and not low <= value <= HIGHEST.get(key, value):
+                raise _wrong((*location, key), value, file)
+
+
+def _wrong(location: Location, value: object, file: Path | None) -> Invalid:
+    name = ".".join(map(str, location))
+    return Invalid(f"{_place(name, file)}: {name} is {value!r}.", f"It must be {_allowed(location)}.")
+
+
+def _allowed(location: Location) -> str:
+    """What may stand at *location* of the file, in words."""
+    hint: Any = Document
+    low: int | None = None
+    for part in location:
+        if isinstance(hint, type) and issubclass(hint, BaseSettings | HttpConfig | Models | Settings):
+            low = LOWEST.get(hint, {}).get(str(part))
+            hint = get_type_hints(hint)[str(part)]
+        else:
+            hint = get_args(hint)[0 if get_origin(hint) is tuple else 1]
+        hint = next((one for one in get_args(hint) if NoneType in get_args(hint) and one is not NoneType), hint)
+    if low is not None:
+        high = HIGHEST.get(str(location[-1]))
+        return f"a whole number from {low} {'up' if high is None else f'to {high}'}"
+    if get_origin(hint) is tuple:
+        return f"a list, each {WORDS[get_args(hint)[0]]}"
+    return WORDS.get(hint, "a table")
+
+
 def _explained(error: ValidationError, file: Path | None) -> Invalid:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return Invalid(f"{_place(name, file)}: {name} is not a setting.", _known(first["loc"]))
-    return Invalid(f"{_place(name, file)}: {name} is {first['input']!r}: {first['msg']}.", "Correct it and try again.")
+    return _wrong(first["loc"], first["input"], file)
 
 
 def _place(name: str, file: Path | None) -> str:
@@ -117,7 +162,7 @@ def _place(name: str, file: Path | None) -> str:
     return variable if variable in os.environ or file is None else str(file)
 
 
-def _known(location: tuple[int | str, ...]) -> str:
+def _known(location: Location) -> str:
     table = {"server": HttpConfig, "models": Models, "defaults": Settings, "model": Settings}.get(str(location[0]))
     if table is None or len(location) == 1:
         return f"Known: {', '.join(Document.model_fields)}."

@@ -149,6 +149,12 @@ def test_explain_of_what_nothing_runs_is_1(cli: Any, echo: Echo) -> None:
     [
         (("show", "nowhere"), "no model 'nowhere'"),
         (("show", "./nowhere"), "nothing lies at ./nowhere"),
+        (("validate", "/nowhere"), "nothing lies at /nowhere"),
+        (("validate", "nodir/typo.gguf"), "nothing lies at nodir/typo.gguf"),
+        (("validate", "nowhere"), "nothing lies at nowhere, and no model is called so"),
+        (("rm", "./nowhere"), "nothing lies at ./nowhere"),
+        (("verify", "./nowhere"), "nothing lies at ./nowhere"),
+        (("rm", "nowhere"), "no model 'nowhere'"),
         (("list", "--models", "nowhere"), "nothing lies at nowhere"),
         (("list", "--prefer", "nobody"), "no plugin 'nobody'"),
         (("list", "--config", "nowhere.toml"), "nowhere.toml cannot be read"),
@@ -158,6 +164,16 @@ def test_a_fault_is_one_line_and_1(cli: Any, arguments: tuple[str, ...], said: s
     done = cli(*arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in one_line(done)
+
+
+@pytest.mark.parametrize(("command", "hint"), [("rm", "Delete the file yourself"), ("verify", "`anyform validate ")])
+def test_a_path_is_no_name_of_a_pulled_model(cli: Any, echo: Echo, command: str, hint: str) -> None:
+    file = echo("shelf/owner/raven/m")
+    said = one_line(cli(command, file))
+    assert f"{file} is not a pulled model: it lies outside of anyform's own folder" in said
+    assert hint in said
+    assert "The model there is owner/raven" in one_line(cli(command, file, "--models", file.parents[2]))
+    assert file.exists()
 
 
 def test_under_json_a_fault_is_one_object_on_standard_error(cli: Any, echo: Echo, tmp_path: Path) -> None:

@@ -114,6 +114,24 @@ def test_a_signal_ends_it_in_good_order(cli: Any, echo: Echo, number: str) -> No
     assert gone(model["pid"])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+def test_a_body_that_is_half_sent_is_no_error_when_the_server_ends(cli: Any, echo: Echo) -> None:
+    lines = ("POST /v1/completions HTTP/1.1", "Host: localhost", "Content-Length: 100", "Expect: 100-continue", "", "")
+    with cli.start("serve", echo(), "--port", "0") as process:
+        served = Served(process)
+        with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])), 20) as sock:
+            sock.sendall("\r\n".join(lines).encode())
+            assert sock.recv(1000).startswith(b"HTTP/1.1 100 ")  # the server waits for the body
+            sock.sendall(b'{"model":')
+            process.send_signal(signal.SIGTERM)
+            answer = b"".join(iter(lambda: sock.recv(1000), b""))
+        assert process.wait(20) == 0
+        logged = process.stderr.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert "Traceback" not in logged
+    assert "Cancel" not in logged
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
 def test_no_worker_outlives_a_killed_server(cli: Any, echo: Echo) -> None:
     with cli.start("serve", echo(), "--port", "0", "--preload") as process:

@@ -131,6 +131,18 @@ def test_an_announced_length_is_refused_before_it_is_sent(scripted: Serve) -> No
         assert sock.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize("begun", [b"", b'{"model":'])
+def test_a_body_that_stays_away_ends_its_connection(scripted: Serve, begun: bytes) -> None:
+    running = scripted(_say)
+    running.service.arrivals.wait_s = 0.05
+    with socket.create_connection(("127.0.0.1", running.service.config.port), 5) as sock:
+        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n" + begun)
+        answer = b"".join(iter(lambda: sock.recv(1000), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(body)["error"]["code"] == "request_timeout"
+
+
 def test_a_body_at_the_limit_is_read(scripted: Serve) -> None:
     running = scripted(_say, body_bytes=LIMIT)
     body = json.dumps(CHAT).encode()

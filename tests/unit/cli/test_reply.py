@@ -101,6 +101,11 @@ def test_a_bench_counts_tokens_and_sorts_times() -> None:
     assert result["between_tokens_ms_p50"] == pytest.approx(10, abs=0.01)
 
 
+def test_tokens_that_come_in_one_piece_are_counted_each() -> None:
+    result = summary([Request(began=0.0, arrivals=[1.0, 1.1], tokens=11), Request(began=0.0, tokens=1)], 2.0, 1)
+    assert result["between_tokens_ms_p50"] == pytest.approx(10, abs=0.01)
+
+
 def test_a_bench_of_nothing_has_no_times() -> None:
     assert summary([], 0.0, 1)["first_token_ms_p50"] is None
 

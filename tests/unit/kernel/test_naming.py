@@ -112,6 +112,70 @@ def test_tags_are_names() -> None:
         names(entry("m:8b"), entry("m:1b")).find("m")
 
 
+def test_a_tag_that_is_an_alias_counts() -> None:
+    """The bytes of stories:260k are called after another place where they lie."""
+    known = names(entry("hub/repo:Q8_0", "Q8_0", aliases=("stories:260k",)), entry("stories:f16", "F16"))
+    with pytest.raises(ModelAmbiguous, match=r"'stories' could be stories:260k or stories:f16\."):
+        known.find("stories")
+    assert [found(known, f"stories:{tag}") for tag in ("260k", "F16")] == ["hub/repo:Q8_0", "stories:f16"]
+
+
+@pytest.mark.parametrize("name", ["stories:latest", "STORIES:latest", "repo:latest", "hub/repo:latest"])
+def test_latest_is_no_other_tag(name: str) -> None:
+    known = names(entry("hub/repo:Q8_0", "Q8_0", aliases=("stories:260k",)), entry("stories:f16", "F16"))
+    assert known.find(name) is None
+    assert known.missing(name).message == f"there is no model {name!r}."
+
+
+def test_latest_goes_before_other_tags_in_any_case() -> None:
+    known = names(entry("m:8b"), entry("m:latest"))
+    assert [found(known, name) for name in ("m", "M", "M:Latest")] == ["m:latest"] * 3
+
+
+PLACED = (
+    entry("o/r", "F16", "hf", revision="aaaaaaaa01"),
+    entry("o/r", "F16", "hf", revision="bbbbbbbb02"),
+    entry("o/r", "F16", "studio"),
+    entry("stories:1", "F16", "ollama"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *((name, "o/r") for name in ("o/r", "o/r@hf", "o/r@aaaaaaa", "o/r@aaaaaaaa01", "O/R@HF", "r@hf")),
+        *((name, "o/r") for name in ("o/r@hf:F16", "o/r:F16@hf", "o/r@aaaaaaaa:f16", "hf.co/o/r@hf", "o/r:latest@hf")),
+        *((name, "o/r@bbbbbbbb") for name in ("o/r@bbbbbbbb", "o/r@bbbbbbbb:F16", "o/r:F16@bbbbbbbb", "r@bbbbbbbb02")),
+        *((name, "o/r@studio") for name in ("o/r@studio", "o/r@studio:F16", "o/r:F16@studio")),
+        *((name, "stories:1") for name in ("stories@ollama", "stories:1@ollama", "stories@ollama:1")),
+        *((name, None) for name in ("o/r@aaaa", "o/r@", "@hf", "o/r@hf:Q8_0", "o/r@ollama", "o/r@nowhere", "x@hf")),
+        *((name, None) for name in ("stories@studio", "stories:latest@ollama", "o/r@hf@studio", "o/r@v1.0")),
+    ],
+)
+def test_a_place_may_be_named_of_every_model(name: str, meant: str | None) -> None:
+    assert found(names(*PLACED), name) == meant
+
+
+def test_the_same_bytes_are_found_by_each_of_their_places() -> None:
+    spots = tuple(Spot(source=source, path="/x", entry="r.gguf") for source in ("hf", "studio"))
+    known = names(entry("o/r", "F16", "hf", places=spots), entry("o/r", "Q8_0", "studio"))
+    assert found(known, "o/r@hf") == "o/r:F16"
+    assert found(known, "o/r@studio") == "o/r:Q8_0"
+    assert known.choice("o/r@studio") == "no variant was named: Q8_0 is taken, of Q8_0, F16"
+    assert [known.choice(name) for name in ("o/r:F16@studio", "o/r@studio:F16")] == ["", ""]
+
+
+def test_places_are_not_followed_without_end() -> None:
+    assert found(names(*PLACED), "o/r" + "@hf" * 5000) is None
+
+
+def test_a_place_may_leave_open_which_of_its_models_is_meant() -> None:
+    known = names(entry("s:1", source="ollama"), entry("s:2", source="ollama"), entry("s:2", source="hf"))
+    with pytest.raises(ModelAmbiguous, match=r"'s@ollama' could be s:1@ollama or s:2@ollama\.") as caught:
+        known.find("s@ollama")
+    assert [found(known, name) for name in caught.value.details["candidates"]] == ["s:1", "s:2"]
+
+
 def test_the_users_alias_may_be_short_and_leave_the_variant_open() -> None:
     models = entry("o/r", "F16"), entry("o/r", "Q8_0"), entry("p/s")
     known = names(*models, aliases={"gpt": "r", "s": "o/r", "loop": "pool", "pool": "loop", "lost": "nowhere"})
@@ -120,3 +184,18 @@ def test_the_users_alias_may_be_short_and_leave_the_variant_open() -> None:
     assert [found(known, name) for name in ("loop", "lost", "nowhere")] == [None, None, None]
     assert "Q8_0 is taken" in known.choice("gpt")
     assert "gpt" in known.nearest("gptt")
+
+
+def test_the_case_of_an_alias_is_ignored() -> None:
+    known = names(entry("o/r"), entry("p/s"), aliases={"gpt-4o": "o/r", "GPT-4O": "p/s", "qwen": "O/R", "S": "s"})
+    meant = [found(known, name) for name in ("gpt-4o", "GPT-4O", "QWEN", "s", "S")]
+    assert meant == ["o/r", "p/s", "o/r", "p/s", "p/s"]
+
+
+def test_an_alias_of_what_is_not_here_says_what_it_names() -> None:
+    known = names(entry("story"), aliases={"gpt-4o-mini": "storry", "loop": "pool", "pool": "loop"})
+    fault = known.missing("GPT-4o-mini")
+    assert fault.message == "the alias 'GPT-4o-mini' names 'storry', which is not here."
+    assert fault.hint == "There is: story."
+    assert known.missing("loop").message == "the alias 'loop' names 'pool', which is an alias too."
+    assert known.missing("other").message == "there is no model 'other'."

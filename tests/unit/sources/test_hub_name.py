@@ -23,6 +23,19 @@ from anyform.sources.suggestion import suggestions
         ("https://huggingface.co/owner/repo.x-1_2/", Reference(repository="owner/repo.x-1_2")),
         ("owner/repo@v1.0:Q8_0", Reference(repository="owner/repo", variant="Q8_0", revision="v1.0")),
         ("owner/repo@refs/pr/1", Reference(repository="owner/repo", revision="refs/pr/1")),
+        ("https://huggingface.co/owner/repo/tree/main", Reference(repository="owner/repo")),
+        ("https://huggingface.co/owner/repo/tree/v1.0/", Reference(repository="owner/repo", revision="v1.0")),
+        ("https://hf.co/owner/repo/tree/refs%2Fpr%2F1", Reference(repository="owner/repo", revision="refs/pr/1")),
+        ("https://huggingface.co/owner/repo/tree/main/BF16", Reference(repository="owner/repo", variant="BF16")),
+        ("https://huggingface.co/owner/repo/blob/main/x-1.5.gguf", Reference(repository="owner/repo", variant="x-1.5")),
+        (
+            "https://huggingface.co/owner/repo/resolve/v1/Q8_0/x.gguf?download=true",
+            Reference(repository="owner/repo", variant="x", revision="v1"),
+        ),
+        (
+            "https://huggingface.co/owner/repo?show_file_info=Q8_0%2Fx.gguf",
+            Reference(repository="owner/repo", variant="x"),
+        ),
     ],
 )
 def test_what_names_mean(text: str, meant: Reference) -> None:
@@ -31,7 +44,22 @@ def test_what_names_mean(text: str, meant: Reference) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "repo", "a/b/c", "/owner/repo", "../repo", "owner/..", "owner/re po", "o--x/y", "a/b:", "a/b\n", "~/x"]
+    "text",
+    [
+        "",
+        "repo",
+        "a/b/c",
+        "/owner/repo",
+        "../repo",
+        "owner/..",
+        "owner/re po",
+        "o--x/y",
+        "a/b:",
+        "a/b\n",
+        "~/x",
+        "a/b/tree/main",
+        "https://hf.co/a/tree/main",
+    ],
 )
 def test_what_is_no_name(text: str) -> None:
     assert parsed(text) is None

@@ -13,12 +13,13 @@ import pytest
 
 from anyform.assembly import start
 from anyform.builtin import echo
-from anyform.contract.errors import Invalid, ModelAmbiguous
+from anyform.contract.errors import Invalid, ModelAmbiguous, ModelNotFound
 from anyform.contract.hooks import ModelSource, Place, hookimpl
 from anyform.kernel.entry import Entry
 from anyform.kernel.library import Library
 from anyform.kernel.plugins import Plugins
 from anyform.sources import folder as own
+from anyform.sources.folder import OwnFolder
 from anyform.sources.hub_cache import HubCache
 from anyform.sources.lmstudio_store import LmStudioStore
 from anyform.sources.ollama_store import OllamaStore, shown_name
@@ -75,6 +76,40 @@ def test_tags_of_one_blob_are_one_model_with_several_names(plugins: Plugins, tmp
     for name in ("story", "story:latest", "STORY:0.1m"):
         assert library.find(name).name == "story:0.1m"
     assert library.find("owner/other").name == "owner/other:Q8_0"
+
+
+def test_a_tag_never_means_another_model(plugins: Plugins, tmp_path: Path) -> None:
+    store, data = tmp_path / "models", weights(tmp_path, seed=1)
+    write_ollama(store, "stories:260k", data)
+    write_ollama(store, "hf.co/bartowski/repo-GGUF:Q8_0", data)
+    write_ollama(store, "stories:f16", weights(tmp_path, seed=2))
+    library = library_of(plugins, sources=[OllamaStore(store)])
+    assert [entry.name for entry in library.entries()] == ["bartowski/repo-GGUF:Q8_0", "stories:f16"]
+    with pytest.raises(ModelAmbiguous, match=r"could be stories:260k or stories:f16"):
+        library.find("stories")
+    with pytest.raises(ModelNotFound, match=r"Nearest: .*stories:f16"):
+        library.find("stories:latest")
+    for name in ("stories:260k", "stories:260k@ollama", "stories@ollama:260k"):
+        assert library.find(name).name == "bartowski/repo-GGUF:Q8_0"
+
+
+def test_every_model_of_one_name_is_found_by_its_place(plugins: Plugins, tmp_path: Path) -> None:
+    cache, home = tmp_path / "hub", tmp_path / "home"
+    write_snapshot(cache, "acme/tiny-GGUF", {"tiny-F16.gguf": weights(tmp_path, seed=1)}, revision="a" * 40)
+    write_snapshot(cache, "acme/tiny-GGUF", {"tiny-F16.gguf": weights(tmp_path, seed=2)}, revision="b" * 40, ref="v2")
+    studio = tmp_path / ".lmstudio/models/acme/tiny-GGUF"
+    for folder, seed in ((studio, 3), (home / "acme/own", 4)):
+        folder.mkdir(parents=True)
+        (folder / "tiny-F16.gguf").write_bytes(weights(tmp_path, seed=seed))
+    library = library_of(plugins, sources=[OwnFolder(home), HubCache(cache), LmStudioStore(tmp_path)])
+    for name in ("", "@huggingface", "@aaaaaaaa", f"@{'a' * 40}", "@huggingface:F16", ":F16@huggingface"):
+        assert library.find(f"acme/tiny-GGUF{name}").name == "acme/tiny-GGUF"
+    for name in ("@bbbbbbbb", "@bbbbbbbb:F16"):
+        assert library.find(f"acme/tiny-GGUF{name}").name == "acme/tiny-GGUF@bbbbbbbb"
+    assert library.find("acme/tiny-GGUF:F16@lmstudio").name == "acme/tiny-GGUF@lmstudio"
+    assert library.find("acme/own@anyform").name == "acme/own"
+    with pytest.raises(ModelNotFound):
+        library.find("acme/own@huggingface")
 
 
 def test_what_a_store_says_of_a_model_is_kept(plugins: Plugins, tmp_path: Path) -> None:
@@ -358,5 +393,7 @@ def test_a_plugin_brings_models_under_its_names(tmp_path: Path, sources: tuple[s
     plugins = Plugins.of({"gguf_llamacpp": gguf, "samples": Samples(tmp_path / "data")})
     with closing(start(plugins=plugins, stores=Stores(home=tmp_path / "home", names=sources))) as runtime:
         assert runtime.names() == expected
+        for name in expected if "anyform" not in sources else ():
+            assert runtime.find(f"{name}@samples").name == name
     with closing(start(plugins=plugins)) as runtime:
         assert runtime.names() == []

@@ -44,8 +44,9 @@ class Request:
         return self.arrivals[0] - self.began
 
     @property
-    def gaps_s(self) -> list[float]:
-        return [later - sooner for sooner, later in zip(self.arrivals, self.arrivals[1:], strict=False)]
+    def between_s(self) -> float:
+        """From one token to the next, on average: several may come in one piece."""
+        return (self.arrivals[-1] - self.arrivals[0]) / (self.tokens - 1)
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -97,7 +98,7 @@ def execute(args: Namespace) -> int:
 def summary(requests: Sequence[Request], wall_s: float, concurrency: int) -> dict[str, Any]:
     """The numbers of a run; times in milliseconds where the name says so."""
     firsts = [request.first_s for request in requests if request.arrivals]
-    gaps = [gap for request in requests for gap in request.gaps_s]
+    gaps = [request.between_s for request in requests if request.arrivals and request.tokens > 1]
     tokens = sum(request.tokens for request in requests)
     return {
         "requests": len(requests),

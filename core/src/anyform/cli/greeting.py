@@ -37,7 +37,7 @@ def announce(terminal: Terminal, runtime: Runtime, config: HttpConfig, url: str)
     if names:
         _list(terminal, runtime, names, url)
     else:
-        none = "no models: pull one, install anyform-samples, or name files, folders, or --models DIR"
+        none = "no models: pull one, or name files, folders, or --models DIR"
         terminal.line(terminal.paint(none, "yellow"))
     terminal.stream.flush()
 

@@ -42,8 +42,8 @@ def execute(args: Namespace) -> int:
         table(output(), HEAD, [_row(one) for one in known])
     else:
         errors().line(
-            "no models. Get one with `anyform pull owner/repo` or `pip install anyform-samples`, or name a folder of"
-            " models with --models DIR, or in anyform.toml: [models] folders = [...]"
+            "no models. Get one with `anyform pull owner/repo`, or name a folder of models with --models DIR, or in"
+            " anyform.toml: [models] folders = [...]"
         )
     for trouble in troubles:
         errors().line(errors().paint(trouble, "yellow"))

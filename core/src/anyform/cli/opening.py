@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from anyform.cli.arguments import read_config
 from anyform.config import Config
-from anyform.contract.errors import ModelAmbiguous, ModelNotFound
+from anyform.contract.errors import Fault, ModelAmbiguous, ModelNotFound
 
 if TYPE_CHECKING:
     from anyform.kernel.entry import Entry
     from anyform.kernel.runtime import Runtime
+    from anyform.sources.hubname import Reference
 
 Where = Literal["worker", "here"]
 Absent = Literal["refuse", "look", "pull"]
@@ -81,9 +82,26 @@ def _named(runtime: Runtime, model: str, config: Config, absent: Absent) -> str:
     except ModelAmbiguous:
         raise
     except ModelNotFound:
+        from anyform.cli import absent as missing
+
+        if missing.meant_as_path(model, runtime.plugins):
+            raise missing.nothing_at(model) from None
         reference = hubname.parsed(model)
-        if reference is None or absent == "refuse":
+        if reference is None or absent == "refuse" or _is_alias(model, config):
             raise
+    try:
+        return _fetched(runtime, config, reference, absent)
+    except Fault as fault:
+        missing.add_hint(fault, runtime.library.near(model))
+        raise
+
+
+def _is_alias(model: str, config: Config) -> bool:
+    return model.casefold() in {alias.casefold() for alias in config.models.aliases}
+
+
+def _fetched(runtime: Runtime, config: Config, reference: Reference, absent: Absent) -> str:
+    """The name of a model that a hub has, pulled or only looked at."""
     from anyform.cli import pulling
     from anyform.sources.hubpull import Wish
 
@@ -111,7 +129,9 @@ def _path(text: str) -> tuple[Path | None, str]:
     if sign and before and Path(before).is_dir():
         return Path(before), variant
     if _looks_like_path(text):
-        raise ModelNotFound(f"nothing lies at {text}.", "Check the spelling of the path.")
+        from anyform.cli.absent import nothing_at
+
+        raise nothing_at(text)
     return None, ""
 
 

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from anyform.cli import document
 from anyform.cli.arguments import add_json, add_library, read_config
+from anyform.cli.named import known
 from anyform.cli.opening import opened
 from anyform.cli.terminal import output
 from anyform.kernel.units import size
@@ -25,8 +26,8 @@ def execute(args: Namespace) -> int:
 
     config = read_config(args)
     with opened(config) as runtime:
-        entry = runtime.find(args.model)
         home = config.stores.home
+        entry = known(runtime, args.model, home, "Delete the file yourself.")
         found = removal.considered(home, entry, runtime.library.entries(), args.force)
         removal.remove(home, found)
     if args.json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyform.cli import document
 from anyform.cli.arguments import add_json, add_library, read_config
+from anyform.cli.named import found
 from anyform.cli.opening import opened
 from anyform.cli.table import Cell, table
 from anyform.cli.terminal import errors, output
@@ -51,7 +52,7 @@ def _verdicts(config: Config, target: str) -> list[dict[str, Any]]:
     path = Path(target)
     if not path.exists():
         with opened(config) as runtime:
-            return _all(runtime, [runtime.find(target)])
+            return _all(runtime, [found(runtime, target, paths=True)])
     alone = replace(config.models, paths=(path,), folders=(), sources=())
     try:
         return _all_of(replace(config, models=alone))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from anyform.cli import document
 from anyform.cli.arguments import add_json, add_library, read_config
 from anyform.cli.background import waited
+from anyform.cli.named import known
 from anyform.cli.opening import opened
 from anyform.cli.table import Cell, table
 from anyform.cli.terminal import errors, output
@@ -17,6 +18,7 @@ from anyform.kernel.reader import together
 from anyform.kernel.units import size
 
 if TYPE_CHECKING:
+    from anyform.config import Config
     from anyform.kernel.entry import Entry
     from anyform.kernel.runtime import Runtime
     from anyform.sources.checking import Checked
@@ -33,8 +35,9 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> int:
     """Check, several models at once; 1 if any is not what it should be."""
-    with opened(read_config(args)) as runtime:
-        entries = [runtime.find(name) for name in args.names] or list(runtime.library.entries())
+    config = read_config(args)
+    with opened(config) as runtime:
+        entries = [_named(runtime, config, name) for name in args.names] or list(runtime.library.entries())
         checked = _checked(runtime, entries)
     if args.json:
         document.show([{"sound": one.sound, **document.plain(one)} for one in checked])
@@ -43,6 +46,11 @@ def execute(args: Namespace) -> int:
     else:
         errors().line("no models to check")
     return 0 if all(one.sound for one in checked) else 1
+
+
+def _named(runtime: Runtime, config: Config, name: str) -> Entry:
+    hint = f"No checksum is known of it; `anyform validate {name}` says whether it is sound."
+    return known(runtime, name, config.stores.home, hint)
 
 
 def _checked(runtime: Runtime, entries: Sequence[Entry]) -> list[Checked]:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from anyform import __version__
 from anyform.contract.errors import Fault
 from anyform.http import chat, completion, embedding, fault, fields, rerank
+from anyform.http.arrival import Bounded
 from anyform.http.config import HttpConfig
 from anyform.http.control import Control
 from anyform.http.guard import Guard
@@ -50,6 +51,7 @@ def create(runtime: Runtime, config: HttpConfig | None = None, pulls: Pulls | No
     if config.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(Guard, config=config)
+    app.add_middleware(Bounded, arrivals=service.arrivals)
     _add_faults(app)
     _add_texts(app, service)
     _add_rest(app, service)

@@ -88,7 +88,11 @@ def event(fault: Fault) -> bytes:
 
 
 def headers(fault: Fault) -> dict[str, str]:
-    """Retry-After for a full queue; the openai client's own header where trying again would only fail again."""
+    """Retry-After for a full queue; the openai client's own header where trying again would only fail again; the end
+    of a connection whose request did not come whole.
+    """
+    if status(fault) == 408:
+        return {"connection": "close"}
     if fault.category is Category.BUSY:
         return {"retry-after": str(max(1, math.ceil(_retry_after(fault))))}
     return {"x-should-retry": "false"} if isinstance(fault, LASTING) else {}

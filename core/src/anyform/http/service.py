@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from anyform.contract.errors import Closed, ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, WorkerDied
 from anyform.contract.events import Done
 from anyform.http import body, bridge, fault, pull, reply
+from anyform.http.arrival import Arrivals
 from anyform.http.config import HttpConfig
 from anyform.http.gate import Gate
 
@@ -51,11 +52,13 @@ class Service:
         self.config = config
         self.threads = bridge.Threads()
         self.gate = Gate(config.queue)
+        self.arrivals = Arrivals()
         self._names: dict[str, str] = {}
         self.running: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        """End all answers that are still being written; their clients are told."""
+        """End all answers that are still being written and all bodies that still come; their clients are told."""
+        self.arrivals.stop()
         for task in list(self.running):
             task.cancel()
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from anyform.contract.errors import ModelNotFound
 from anyform.kernel.entry import Entry
 from anyform.kernel.naming import Names
 from anyform.kernel.reader import Reader
@@ -66,7 +65,7 @@ class Library:
             self.refresh()
             entry = self._known().find(name)
         if entry is None:
-            raise ModelNotFound(f"there is no model {name!r}.", self._known().nearest(name), model=name)
+            raise self._known().missing(name)
         return entry
 
     def admit(self, entry: Entry) -> None:
@@ -76,6 +75,10 @@ class Library:
     def choice(self, name: str) -> str:
         """Which variant *name* was taken to mean, in words; empty where it names one, or there is just one."""
         return self._known().choice(name)
+
+    def near(self, name: str) -> list[str]:
+        """Names that are like *name*, which has no model; empty where there are no models."""
+        return self._known().near(name)
 
     def _known(self) -> Names:
         if self._names is None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from anyform.contract.errors import ModelAmbiguous
+from anyform.contract.errors import ModelAmbiguous, ModelNotFound
 from anyform.contract.facts import FormatMatch
 from anyform.kernel.entry import Entry
 
 LATEST = ":latest"
+REVISION = 7
+"""Characters of a revision that name it, as Git abbreviates one."""
 
 
 class Names:
@@ -22,7 +24,9 @@ class Names:
         """*aliases*: the user's own, alias -> name. *order*: variants, the one to take first first. *bare*: a name
         without what only says where it lies.
         """
-        self._order, self._user, self._all, self._bare = tuple(order), dict(aliases), list(found), bare
+        self._order, self._user, self._found, self._bare = tuple(order), dict(aliases), tuple(found), bare
+        self._user_folded = {alias.casefold(): meant for alias, meant in aliases.items()}
+        self._all = list(found)
         self._members: dict[str, list[int]] = {}
         for number, entry in enumerate(found):
             for group in entry.groups:
@@ -34,36 +38,53 @@ class Names:
         self._all = [replace(entry, name=called[n], aliases=further[n]) for n, entry in enumerate(found)]
         self.entries = tuple(sorted(self._all, key=lambda entry: entry.name))
         self._folded = {name.casefold(): number for name, number in reversed(self._sure.items())}
-        self._short: dict[str, set[int]] = {}
+        self._short: dict[str, dict[int, str]] = {}
         for number, entry in enumerate(self._all):
-            for short in _shorts(entry):
-                self._short.setdefault(short.casefold(), set()).add(number)
+            for short, full in _shorts(entry):
+                self._short.setdefault(short.casefold(), {}).setdefault(number, full)
+        self._parts: dict[tuple[int, ...], Names] = {}
+        """The names that some of the entries would have without the others; see `_placed`."""
 
     def find(self, name: str) -> Entry | None:
         """The entry that *name* means, or None. Raises ModelAmbiguous where it could mean several."""
-        bare = self._bare(name)
-        for wanted in (name, bare, bare.removesuffix(LATEST), bare + LATEST):
-            if wanted in self._sure:
-                return self._all[self._sure[wanted]]
-        if name in self._user:
-            meant = self._user[name]
-            return None if meant in self._user else self.find(meant)
-        for wanted in (bare.casefold(), bare.casefold().removesuffix(LATEST)):
-            if wanted in self._folded:
-                return self._all[self._folded[wanted]]
-        return self._by_short(bare.removesuffix(LATEST))
+        meant = self._meant(name)
+        if not meant:
+            return None
+        shared = set.intersection(*(set(self._all[number].groups) for number in meant))
+        if len(meant) == 1 or shared:
+            return self._all[self._preferred(meant)]
+        short, candidates = self._bare(name), sorted(meant.values())
+        raise ModelAmbiguous(
+            f"{short!r} could be {', '.join(candidates[:-1])} or {candidates[-1]}.",
+            "Name one of them in full.",
+            model=short,
+            candidates=candidates,
+        )
 
     def choice(self, name: str) -> str:
         """Which variant is taken where *name* leaves it open, in words; empty where it does not."""
         entry = self.find(name)
-        bare = self._bare(self._user.get(name, name))
-        if entry is None or bare == entry.name or bare.casefold().endswith(entry.match.variant.casefold()):
+        bare = self._bare(self._alias(name) or name)
+        if entry is None or bare == entry.name:
+            return ""
+        if _split(bare)[0].casefold().endswith(entry.match.variant.casefold()):
             return ""
         group = next((group for group in entry.groups if len(self._variants(group)) > 1), None)
         if group is None:
             return ""
         there = ", ".join(self._variants(group))
         return f"no variant was named: {entry.match.variant} is taken, of {there}"
+
+    def missing(self, name: str) -> ModelNotFound:
+        """The fault for a name that means nothing."""
+        meant = self._alias(name)
+        if meant is None:
+            return ModelNotFound(f"there is no model {name!r}.", self.nearest(name), model=name)
+        if meant in self._user:
+            said, hint = "is an alias too", "Let it name a model: `aliases` in [models]."
+        else:
+            said, hint = "is not here", self.nearest(meant)
+        return ModelNotFound(f"the alias {name!r} names {meant!r}, which {said}.", hint, model=name)
 
     def nearest(self, name: str) -> str:
         """A hint for a name that means nothing."""
@@ -73,11 +94,19 @@ class Names:
         served = self._folded.get(str(file.with_suffix("")).casefold()) if file.suffix else None
         if served is not None:
             return f"Did you mean {self._all[served].name}? A file is served without its ending."
+        near = self.near(name)
+        return f"{'Nearest' if len(near) < len(self._known()) else 'There is'}: {', '.join(near)}."
+
+    def near(self, name: str) -> list[str]:
+        """Up to three names that are like *name*; where none is, a few of all."""
         from difflib import get_close_matches
 
-        known = sorted({*self._sure, *(alias for alias in self._user if self.find(alias))})
-        near = get_close_matches(self._bare(name), known, n=3, cutoff=0.5) or known[:5]
-        return f"{'Nearest' if len(near) < len(known) else 'There is'}: {', '.join(near)}."
+        known = self._known()
+        return get_close_matches(self._bare(name), known, n=3, cutoff=0.5) or known[:5]
+
+    def _known(self) -> list[str]:
+        """All names that mean one model, and the user's own for models that are here."""
+        return sorted({*self._sure, *(alias for alias in self._user if self._meant(alias))})
 
     def _variants(self, group: str) -> list[str]:
         """The variants of one name, the preferred one first."""
@@ -112,21 +141,38 @@ class Names:
     def _preferred(self, members: Iterable[int]) -> int:
         return min(members, key=lambda number: (preference(self._all[number].match, self._order), number))
 
-    def _by_short(self, short: str) -> Entry | None:
-        meant = self._short.get(short.casefold(), set())
-        if not meant:
-            return None
-        best = self._preferred(meant)
-        shared = set.intersection(*(set(self._all[number].groups) for number in meant))
-        if len(meant) == 1 or shared:
-            return self._all[best]
-        candidates = sorted(self._all[number].name for number in meant)
-        raise ModelAmbiguous(
-            f"{short!r} could be {', '.join(candidates[:-1])} or {candidates[-1]}.",
-            "Name one of them in full.",
-            model=short,
-            candidates=candidates,
-        )
+    def _alias(self, name: str) -> str | None:
+        """What the user's alias *name* stands for; None if it is no alias."""
+        return self._user.get(name, self._user_folded.get(name.casefold()))
+
+    def _meant(self, name: str, aliases: bool = True, places: bool = True) -> dict[int, str]:
+        """The entries that *name* could mean, each with a name that means it alone.
+
+        *aliases*: it may be one of the user's. *places*: it may be name@place.
+        """
+        bare = self._bare(name)
+        for wanted in (name, bare, bare.removesuffix(LATEST), bare + LATEST):
+            if wanted in self._sure:
+                return {self._sure[wanted]: wanted}
+        target = self._alias(name) if aliases else None
+        if target is not None:
+            return {} if target in self._user else self._meant(target, aliases=False)
+        folded = bare.casefold()
+        for wanted in (folded, folded.removesuffix(LATEST), folded + LATEST):
+            if wanted in self._folded:
+                return {self._folded[wanted]: wanted}
+        return (self._placed(bare) if places else {}) or self._short.get(folded, {})
+
+    def _placed(self, bare: str) -> dict[int, str]:
+        """What `name@source` or `name@revision` could mean: what `name` would if there were only what lies there."""
+        name, place = _split(bare)
+        there = tuple(number for number, entry in enumerate(self._found) if place and _lies(entry, place))
+        if not name or not there:
+            return {}
+        if there not in self._parts:
+            self._parts[there] = Names([self._found[number] for number in there], {}, self._order, self._bare)
+        meant = self._parts[there]._meant(name, places=False)
+        return {there[number]: f"{full}@{place}" for number, full in meant.items()}
 
 
 def preference(match: FormatMatch, order: Sequence[str]) -> tuple[int, int]:
@@ -147,11 +193,32 @@ def _free(name: str, entry: Entry, rival: Entry, taken: Container[str]) -> str:
     return next(free for free in (*further, f"{name}-{number}") if free not in taken)
 
 
-def _shorts(entry: Entry) -> set[str]:
-    """Names that mean the entry while nothing else has them: its file's, its own, its repository's without owner."""
+def _split(name: str) -> tuple[str, str]:
+    """(name, place) of `name@place`, `name@place:variant` and `name:variant@place`; the place may be empty."""
+    before, sign, after = name.rpartition("@")
+    place, colon, variant = after.partition(":")
+    return (f"{before}{colon}{variant}", place) if sign else (name, "")
+
+
+def _lies(entry: Entry, place: str) -> bool:
+    """Whether *entry* lies in the source or has the revision *place*, of which the beginning is enough."""
+    return any(
+        spot.source.casefold() == place.casefold() or (len(place) >= REVISION and spot.revision.startswith(place))
+        for spot in entry.places
+    )
+
+
+def _shorts(entry: Entry) -> Iterator[tuple[str, str]]:
+    """Names that mean the entry while nothing else has them, each with the full name that it is short for: its
+    file's, its own, its repository's without owner or tag. A name without a tag of its own may be said as latest.
+    """
     own, variant = entry.match.name, entry.match.variant
-    shorts = {PurePosixPath(entry.match.entry).stem, own, f"{own}:{variant}"}
-    for group in entry.groups:
-        bare = group.rpartition("/")[2]
-        shorts |= {bare, bare.partition(":")[0], group.partition(":")[0], f"{bare}:{variant}"}
-    return shorts - {"", ":"}
+    for short in (PurePosixPath(entry.match.entry).stem, own, f"{own}:{variant}"):
+        if short.strip(":"):
+            yield from ((short, entry.name), (short + LATEST, entry.name))
+    known = [(name, name) for name in (entry.name, *entry.aliases)] + [(group, entry.name) for group in entry.groups]
+    for name, full in known:
+        last = name.rpartition("/")[2]
+        yield from ((short, full) for short in (last, last.partition(":")[0], name.partition(":")[0]))
+        if ":" not in last:
+            yield from ((last + LATEST, full), (f"{last}:{variant}", full))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 
 from anyform.contract.errors import ModelNotFound, UnknownFormat
 from anyform.contract.facts import FormatMatch, fact
@@ -39,7 +40,7 @@ def choose(plugins: Plugins, files: RemoteFiles, reference: Reference, order: Se
     files.check()
     if not found:
         raise _unknown(plugins, files, reference)
-    readable = _formats(plugins)
+    readable = formats(plugins)
     found.sort(key=lambda pair: _preference(pair, readable, order))
     variants = tuple(dict.fromkeys(match.variant for _, match in found if match.variant))
     wanted = [pair for pair in found if _is(pair[1], reference.variant)] if reference.variant else found
@@ -69,7 +70,9 @@ def named(listing: Listing, include: Iterable[str], names: Iterable[str]) -> Cho
 
 def _is(match: FormatMatch, variant: str) -> bool:
     asked = variant.casefold()
-    return asked in (match.variant.casefold(), f"{match.name}-{match.variant}".casefold(), match.name.casefold())
+    names = (match.variant, f"{match.name}-{match.variant}", match.name)
+    files = (PurePosixPath(name).stem for name in (match.entry, *match.files))
+    return asked in {name.casefold() for name in (*names, *files)}
 
 
 def _preference(
@@ -81,7 +84,8 @@ def _preference(
     return match.format not in readable, -match.evidence, rank, match.order, plugin, match.name, match.variant
 
 
-def _formats(plugins: Plugins) -> frozenset[str]:
+def formats(plugins: Plugins) -> frozenset[str]:
+    """The formats that the installed backends read or convert."""
     answers = plugins.ask_all("list_backends")
     return frozenset(name for _, backends in answers for info in backends for name in (*info.reads, *info.converts))
 
@@ -89,7 +93,7 @@ def _formats(plugins: Plugins) -> frozenset[str]:
 def _unknown(plugins: Plugins, files: RemoteFiles, reference: Reference) -> UnknownFormat:
     return UnknownFormat(
         f"no installed plugin recognises a model in {reference.repository}, which has {_some(files.files)}.",
-        f"Formats looked for: {', '.join(sorted(_formats(plugins))) or 'none'}. `anyform pull {reference.repository} "
+        f"Formats looked for: {', '.join(sorted(formats(plugins))) or 'none'}. `anyform pull {reference.repository} "
         "--include PATTERN` or `--file NAME` fetches files all the same.",
     )
 

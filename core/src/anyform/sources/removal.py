@@ -48,7 +48,7 @@ def considered(home: Path, entry: Entry, entries: Iterable[Entry], force: bool =
     if not _is_inside(folder, home):
         _refuse(entry, force)
     wanted = _files(entry)
-    needed = {path for other in entries if other.name != entry.name for path in _paths(other)}
+    needed = {path for other in entries if other.name != entry.name for path in paths(other)}
     files = tuple(name for name in wanted if (folder / name).resolve() not in needed)
     return Removal(
         model=entry.name,
@@ -123,7 +123,7 @@ def _files(entry: Entry) -> tuple[str, ...]:
     return tuple(sorted({name for form in forms for name in (form.entry, *form.files) if name != "."}))
 
 
-def _paths(entry: Entry) -> Iterator[Path]:
+def paths(entry: Entry) -> Iterator[Path]:
     """Everything that *entry* needs, wherever it lies."""
     for folder in {entry.path, *(spot.path for spot in entry.places)}:
         for name in _files(entry):
