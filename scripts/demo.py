@@ -63,7 +63,8 @@ def main() -> None:
         _fill(client, "Tara is 54 years old and lives in Shanghai", {"name": "Tara", "age": 54, "city": "Shanghai"})
         _search(client, "What happens when the engine crashes?", DOCUMENTS[0])
         _run("ps", "--url", url)
-    _say(f"That was all, in {time.monotonic() - began:.0f} s. README.md shows a first real use.")
+    _say(f"That was all, in {time.monotonic() - began:.0f} s. README.md shows a first real use; or chat at once:")
+    print(f"  {os.path.relpath(Path(sys.executable).with_name('anyform'))} run sample")
 
 
 def _leave_settings_aside() -> None:
