@@ -15,19 +15,31 @@ pytest.importorskip("transformers")
 
 from anyform_samples.embedding import export, gguf, training  # noqa: E402
 
-PHASES = (training.Phase(2, 4, 1e-3, deep=False), training.Phase(2, 4, 1e-3, deep=True))
-TINY = training.Recipe(phases=PHASES, questions=1, passage_tokens=24, question_tokens=8, reassigned_every=2)
+PHASES = (training.Phase(2, 6, 1e-3, deep=False), training.Phase(2, 6, 1e-3, deep=True))
+TINY = training.Recipe(phases=PHASES, passage_tokens=24, question_tokens=8)
 
 
-def test_the_loss_is_info_nce_in_both_directions() -> None:
-    left, right = torch.eye(2), torch.eye(2)
+Rows = list[list[float]]
+
+
+def loss(asked: Rows, passages: Rows, owners: list[int], answers: list[int], temperature: float = 0.5) -> float:
+    rows = torch.tensor(asked), torch.tensor(passages)
+    return training.contrast(*rows, torch.tensor(owners), torch.tensor(answers), temperature).item()
+
+
+def test_the_loss_is_info_nce_over_sections() -> None:
     by_hand = -math.log(math.exp(2) / (math.exp(2) + 1))
-    assert training.contrast(left, right, ["a", "b"], 0.5).item() == pytest.approx(by_hand, abs=1e-6)
+    assert loss([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], [0, 1], [0, 1]) == pytest.approx(by_hand, abs=1e-6)
 
 
-def test_passages_of_the_same_section_count_neither_for_nor_against() -> None:
-    left = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert training.contrast(left, left, ["a", "a"], 0.5).item() == 0.0
+def test_a_section_is_scored_by_the_sum_of_its_passages() -> None:
+    passages = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
+    by_hand = -math.log((math.exp(2) + 1) / (math.exp(2) + 1 + math.exp(-2)))
+    assert loss([[1.0, 0.0]], passages, [0, 0, 1], [0]) == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_question_far_from_its_section_has_a_finite_loss() -> None:
+    assert 50 < loss([[1.0, 0.0]], [[1.0, 0.0], [-1.0, 0.0]], [0, 1], [1], temperature=0.01) < math.inf
 
 
 @pytest.mark.full

@@ -42,7 +42,8 @@ def _train(given: argparse.Namespace) -> int:
     if given.checkpoint.exists() and not given.restart:
         training.resume(run, given.checkpoint)
     count = sum(weights.numel() for weights in run.model.parameters())
-    _say(f"{count:,} parameters, {len(run.texts)} passages, {len(run.asked)} questions; at step {run.step}")
+    asked = sum(map(len, run.asked.values()))
+    _say(f"{count:,} parameters, {len(run.texts)} passages, {asked} questions; at step {run.step}")
     limit = run.seconds + given.minutes * 60 if given.minutes else float("inf")
     while run.step < run.recipe.steps:
         training.advance(run)
@@ -53,7 +54,7 @@ def _train(given: argparse.Namespace) -> int:
         if run.seconds > limit:
             _say(f"stopped at step {run.step}; the same command goes on from {given.checkpoint}")
             return 0
-    export.write(run.model, run.tokenizer, given.out)
+    export.write(training.averaged(run), run.tokenizer, given.out)
     found = Index(run.texts, training.embedder(run)).measured(questions.read(questions.HELD_OUT))
     _say(
         f"trained in {run.seconds:.0f} s of processor time, loss {run.loss:.3f}; held-out questions: {found.line()}",

@@ -40,15 +40,23 @@ def vectors(
 
     Without *deep* the layers are left out, and the mean is over the embeddings.
     """
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    return of_tokens(model, [tokenizer.encode(text).ids[:limit] for text in texts], deep=deep)
+
+
+def of_tokens(model: Any, rows: Sequence[Sequence[int]], *, deep: bool = True) -> torch.Tensor:
+    """As `vectors` for texts that are token ids already."""
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
     groups = [order[at : at + _TOGETHER] for at in range(0, len(order), _TOGETHER)]
-    parts = [_alike(model, tokenizer, [texts[place] for place in group], limit, deep) for group in groups]
+    parts = [_alike(model, [rows[place] for place in group], deep) for group in groups]
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
-def _alike(model: Any, tokenizer: Tokenizer, texts: Sequence[str], limit: int, deep: bool) -> torch.Tensor:
+def _alike(model: Any, rows: Sequence[Sequence[int]], deep: bool) -> torch.Tensor:
     """The vectors of texts of about one length, which are padded to the longest."""
-    ids, mask = (torch.tensor(rows) for rows in vocabulary.padded(tokenizer, texts, limit))
+    longest = max(map(len, rows))
+    padding = vocabulary.SPECIAL.index("[PAD]")
+    ids = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     found = model(input_ids=ids, attention_mask=mask).last_hidden_state if deep else model.embeddings(input_ids=ids)
     states = found.float()
     weights = mask.unsqueeze(-1).float()

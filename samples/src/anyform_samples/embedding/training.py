@@ -1,13 +1,12 @@
-"""Contrastive training: a question is drawn to the passage that answers it, and away from other sections' passages."""
+"""Contrastive training: a question is drawn to its section's passages, and away from those of all other sections."""
 
 from __future__ import annotations
 
 import math
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from anyform.contract.errors import Invalid
 from anyform_samples.embedding import encoder, questions, sections, vocabulary
 from anyform_samples.embedding.questions import Question, Variation
 from anyform_samples.embedding.sections import Passage
+from anyform_samples.embedding.vocabulary import Splitting
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Phase:
     """A stretch of a training run."""
 
     steps: int
-    passages: int
-    """Passages in a batch."""
+    questions: int
+    """Questions in a batch, each compared with all passages."""
     learning_rate: float
     """The highest; it rises at the phase's beginning and falls to its end."""
     deep: bool
@@ -42,17 +42,19 @@ class Recipe:
     time; the layers begin near the identity, and go on from there.
     """
 
-    phases: tuple[Phase, ...] = (Phase(900, 64, 3e-3, deep=False), Phase(80, 40, 5e-4, deep=True))
+    phases: tuple[Phase, ...] = (Phase(450, 256, 3e-3, deep=False), Phase(150, 256, 5e-4, deep=True))
     seed: int = 0
-    questions: int = 4
-    """Questions for each of them."""
     passage_tokens: int = 192
     question_tokens: int = 40
     warmup: int = 40
     temperature: float = 0.05
     written: float = 0.75
-    """The share of written questions where a passage has any; the others are made from its words."""
-    reassigned_every: int = 150
+    """The share of written questions; the others are made from a passage's words."""
+    split: float = 0.3
+    """The share of words that are split into smaller pieces than need be; a third of it in passages."""
+
+    averaged: float = 0.98
+    """How much of the weights' running average a step keeps."""
 
     @property
     def steps(self) -> int:
@@ -74,35 +76,38 @@ class Run:
 
     recipe: Recipe
     texts: list[Passage]
-    asked: list[Question]
+    asked: Mapping[str, Sequence[Question]]
+    """Section -> its written questions, in all their phrasings."""
     tokenizer: Tokenizer
+    splitting: Splitting
     model: Any
     optimizer: torch.optim.Optimizer
+    average: dict[str, torch.Tensor]
+    """The weights' running average: what is measured and exported."""
     step: int = 0
     seconds: float = 0.0
     """Processor time so far."""
     loss: float = math.nan
-    answers: dict[int, list[str]] = field(default_factory=dict)
-    """Passage -> the written questions that it answers best within their section."""
 
 
 def begin(recipe: Recipe) -> Run:
     """A run at step 0: the tokenizer trained, the weights random."""
     texts = [passage for section in sections.sections(sections.DOCUMENTATION) for passage in sections.passages(section)]
     chance = random.Random(recipe.seed)
-    asked = [said for each in questions.read(questions.TRAINING) for said in questions.phrasings(each, chance)]
+    asked: dict[str, list[Question]] = {passage.section: [] for passage in texts}
+    for question in questions.read(questions.TRAINING):
+        asked[question.section].extend(questions.phrasings(question, chance))
     tokenizer = vocabulary.train([*(passage.embedded for passage in texts), *questions.vocabulary_texts()])
     torch.manual_seed(recipe.seed)
     model = encoder.new(tokenizer.get_vocab_size())
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
-    run = Run(recipe, texts, asked, tokenizer, model, optimizer)
-    run.answers = _assigned(run, _common_words(run))
-    return run
+    average = {name: weights.clone() for name, weights in model.state_dict().items()}
+    return Run(recipe, texts, asked, tokenizer, Splitting(tokenizer), model, optimizer, average)
 
 
 def save(run: Run, path: Path) -> None:
     """Write a checkpoint; a crash while writing leaves the one before."""
-    state = {name: getattr(run, name) for name in ("step", "seconds", "loss", "answers")}
+    state = {name: getattr(run, name) for name in ("step", "seconds", "loss", "average")}
     state |= {"recipe": repr(run.recipe), "model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
@@ -126,57 +131,53 @@ def advance(run: Run) -> None:
     recipe = run.recipe
     torch.manual_seed(recipe.seed * 1_000_003 + run.step)
     chance = random.Random(f"{recipe.seed} {run.step}")
-    if run.step and run.step % recipe.reassigned_every == 0:
-        run.answers = _assigned(run, _closeness(run))
     phase, number = recipe.at(run.step)
     for group in run.optimizer.param_groups:
         group["lr"] = phase.learning_rate * _share(number, phase.steps, recipe.warmup)
     run.model.train()
-    chosen = _chosen(run, chance, phase.passages)
-    variation = Variation(chance)
-    asked = [_question(run, place, variation, chance) for place in chosen for _ in range(recipe.questions)]
-    passages = [run.texts[place].embedded for place in chosen]
-    with torch.autocast("cpu", torch.bfloat16):
-        left = encoder.vectors(run.model, run.tokenizer, asked, recipe.question_tokens, deep=phase.deep)
-        right = encoder.vectors(run.model, run.tokenizer, passages, recipe.passage_tokens, deep=phase.deep)
-    loss = contrast(left, right, [run.texts[place].section for place in chosen], recipe.temperature)
+    loss = _loss(run, phase, chance)
     run.optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
     run.optimizer.step()
+    for name, weights in run.model.state_dict().items():
+        run.average[name].lerp_(weights, 1 - recipe.averaged)
     run.loss = loss.item() if math.isnan(run.loss) else 0.95 * run.loss + 0.05 * loss.item()
     run.step += 1
     run.seconds += time.process_time() - begun
 
 
-def contrast(left: torch.Tensor, right: torch.Tensor, names: Sequence[str], temperature: float) -> torch.Tensor:
-    """Symmetric InfoNCE between questions [passages * n, d] and passages [passages, d], n questions for each in order.
+def contrast(
+    asked: torch.Tensor, passages: torch.Tensor, owners: torch.Tensor, answers: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """How surely questions [n, d] find their sections *answers* [n], given passages [m, d] and their sections [m].
 
-    Other passages of a question's own section (*names*, one a passage) count neither for nor against it.
-    Oord, Li, Vinyals: Representation learning with contrastive predictive coding, 2018, equation 4.
+    InfoNCE (Oord, Li, Vinyals: Representation learning with contrastive predictive coding, 2018, equation 4), where the
+    score of a section is the sum of its passages': the nearest one decides, as it does in a search.
     """
-    each = left.shape[0] // right.shape[0]
-    places = torch.arange(right.shape[0])
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    groups = torch.tensor([numbers[name] for name in names])
-    own = places.repeat_interleave(each).unsqueeze(1) == places
-    same = groups.repeat_interleave(each).unsqueeze(1) == groups
-    scores = (left @ right.T / temperature).masked_fill(same & ~own, -torch.inf)
-    to_passages = cross_entropy(scores, places.repeat_interleave(each))
-    to_questions = -scores.T.log_softmax(dim=1)[own.T].mean()
-    return (to_passages + to_questions) / 2
+    scores = asked @ passages.T / temperature
+    scores = (scores - scores.detach().amax(dim=1, keepdim=True)).exp()
+    sums = torch.zeros(len(asked), int(owners.max()) + 1).index_add(1, owners, scores)
+    return cross_entropy(sums.clamp_min(torch.finfo(sums.dtype).tiny).log(), answers)
 
 
 def embedder(run: Run) -> Callable[[Sequence[str]], Any]:
-    """The model as it is now, as a function from texts to an array of vectors."""
+    """The average of the weights as it is now, as a function from texts to an array of vectors."""
+    model = averaged(run).eval()
     deep = run.recipe.at(run.step)[0].deep
 
     def embed(texts: Sequence[str]) -> Any:
-        run.model.eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            return encoder.vectors(run.model, run.tokenizer, texts, deep=deep).numpy()
+            return encoder.vectors(model, run.tokenizer, texts, deep=deep).numpy()
 
     return embed
+
+
+def averaged(run: Run) -> Any:
+    """A model of its own with the average of the weights."""
+    model = encoder.new(run.tokenizer.get_vocab_size())
+    model.load_state_dict(run.average)
+    return model
 
 
 def _share(step: int, steps: int, warmup: int) -> float:
@@ -184,40 +185,23 @@ def _share(step: int, steps: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _chosen(run: Run, chance: random.Random, count: int) -> list[int]:
-    """Different passages for a batch; those of long sections more rarely, so that no section rules."""
-    sizes = Counter(passage.section for passage in run.texts)
-    keys = [chance.random() ** math.sqrt(sizes[passage.section]) for passage in run.texts]
-    return sorted(range(len(keys)), key=keys.__getitem__)[-count:]
+def _loss(run: Run, phase: Phase, chance: random.Random) -> torch.Tensor:
+    """Of new questions, each section asked for as often as any other, against all passages."""
+    recipe = run.recipe
+    places = {section: place for place, section in enumerate(run.asked)}
+    variation = Variation(chance)
+    chosen = chance.choices(list(places), k=phase.questions)
+    asked = [_question(run, section, variation, chance) for section in chosen]
+    owners = torch.tensor([places[passage.section] for passage in run.texts])
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = [run.splitting.ids(text, chance, recipe.split, recipe.question_tokens) for text in asked]
+        left = encoder.of_tokens(run.model, rows, deep=phase.deep)
+        rows = [run.splitting.ids(each.embedded, chance, recipe.split / 3, recipe.passage_tokens) for each in run.texts]
+        right = encoder.of_tokens(run.model, rows, deep=phase.deep)
+    return contrast(left, right, owners, torch.tensor([places[section] for section in chosen]), recipe.temperature)
 
 
-def _question(run: Run, place: int, variation: Variation, chance: random.Random) -> str:
-    written = run.answers.get(place)
-    if written and chance.random() < run.recipe.written:
-        return variation.of(chance.choice(written))
-    return variation.made_from(run.texts[place])
-
-
-def _assigned(run: Run, closeness: torch.Tensor) -> dict[int, list[str]]:
-    """Each written question to the closest passage of its section; *closeness* is [questions, passages]."""
-    answers: dict[int, list[str]] = {}
-    for question, row in zip(run.asked, closeness.tolist(), strict=True):
-        places = [place for place, passage in enumerate(run.texts) if passage.section == question.section]
-        answers.setdefault(max(places, key=row.__getitem__), []).append(question.text)
-    return answers
-
-
-def _closeness(run: Run) -> torch.Tensor:
-    """By the model as it is now."""
-    embed = embedder(run)
-    asked = torch.from_numpy(embed([question.text for question in run.asked]))
-    return asked @ torch.from_numpy(embed([passage.embedded for passage in run.texts])).T
-
-
-def _common_words(run: Run) -> torch.Tensor:
-    """By the words that question and passage share, rare ones counting more: for a model that knows nothing yet."""
-    words = [set(run.tokenizer.encode(passage.text).ids) for passage in run.texts]
-    spread = Counter(word for passage in words for word in passage)
-    rarity = {word: math.log(len(words) / count) for word, count in spread.items()}
-    asked = [set(run.tokenizer.encode(question.text).ids) for question in run.asked]
-    return torch.tensor([[sum(rarity[word] for word in question & passage) for passage in words] for question in asked])
+def _question(run: Run, section: str, variation: Variation, chance: random.Random) -> str:
+    if chance.random() < run.recipe.written:
+        return variation.of(chance.choice(run.asked[section]).text)
+    return variation.made_from(chance.choice([passage for passage in run.texts if passage.section == section]))
