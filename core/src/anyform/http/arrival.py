@@ -38,7 +38,7 @@ class Arrivals:
     async def next(self, receive: Receive) -> Message:
         """The next message of a body. Raises BodyLate, and Closed when the server stops."""
         if self._stopped:
-            raise _stopping()
+            raise stopping()
         try:
             async with asyncio.timeout(self.wait_s) as wait:
                 self._waits.add(wait)
@@ -48,7 +48,7 @@ class Arrivals:
                     self._waits.discard(wait)
         except TimeoutError:
             if self._stopped:
-                raise _stopping() from None
+                raise stopping() from None
             raise BodyLate(
                 f"Nothing of the request body came for {self.wait_s:g} seconds.", "Send as much as Content-Length says."
             ) from None
@@ -83,8 +83,9 @@ class Bounded:
             await self._app(scope, bounded, noted)
         except asyncio.CancelledError:
             if not begun:  # else uvicorn closes the connection, so that half an answer does not pass for a whole one
-                await fault.response(_stopping())(scope, receive, send)
+                await fault.response(stopping())(scope, receive, send)
 
 
-def _stopping() -> Closed:
+def stopping() -> Closed:
+    """What every request is told that a stop of the server ends."""
     return Closed("The server is stopping.", "Ask again later.")

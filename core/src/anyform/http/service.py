@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from anyform.contract.errors import Closed, ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, WorkerDied
+from anyform.contract.errors import ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, WorkerDied
 from anyform.contract.events import Done
 from anyform.http import body, bridge, fault, pull, reply
-from anyform.http.arrival import Arrivals
+from anyform.http.arrival import Arrivals, stopping
 from anyform.http.config import HttpConfig
 from anyform.http.gate import Gate
 
@@ -143,7 +143,7 @@ class Reply(Response):
         try:
             await self._answer(send)
         except asyncio.CancelledError:  # by a client that has gone, or by the end of the server
-            await self._tell(Closed("The server is stopping.", "Ask again later."), send)
+            await self._tell(stopping(), send)
         except Exception as error:
             if isinstance(error, ContextExceeded):
                 error.details.setdefault("param", self._ask.prompt)

@@ -181,8 +181,9 @@ def refusal(decision: Decision, findings: Sequence[Finding], unfit: Mapping[str,
     critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
     about = {"model": decision.model, "refusals": [f"{v.plugin}: {v.refusal}" for v in decision.verdicts]}
     if critical:
-        told = " ".join(finding.text for finding in critical[:3])
         codes = [finding.code for finding in critical]
+        firsts = [finding.text for place, finding in enumerate(critical) if finding.code not in codes[:place]]
+        told = " ".join(firsts[:3])  # a truncated file may lack hundreds of tensors
         return InvalidModel(
             f"{decision.model} is not a sound model: {told}",
             "`anyform show` lists all findings.",
