@@ -1,9 +1,10 @@
-"""`python -m anyform_samples.embedding`: trains the sample encoder and exports it; goes on where it was stopped."""
+"""`python -m anyform_samples.embedding`: trains the sample encoder and its teachers; goes on where it was stopped."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from anyform.contract.errors import Fault
 from anyform_samples.embedding import export, questions, training
 from anyform_samples.embedding.layout import DATA
 from anyform_samples.embedding.search import Index
+from anyform_samples.embedding.training import Run
 
 _SHOWN_EVERY = 50
 _SAVED_EVERY = 100
@@ -37,30 +39,45 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _train(given: argparse.Namespace) -> int:
     torch.set_num_threads(given.threads)
-    run = training.begin(training.Recipe(seed=given.seed))
     given.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    if given.checkpoint.exists() and not given.restart:
-        training.resume(run, given.checkpoint)
+    until = time.process_time() + given.minutes * 60 if given.minutes else float("inf")
+    recipe = training.shipped(given.seed)
+    teachers: list[Run] = []
+    for number, lesson in enumerate(recipe.teachers, 1):
+        _say(f"teacher {number} of {len(recipe.teachers)}")
+        path = given.checkpoint.with_stem(f"{given.checkpoint.stem}-teacher-{number}")
+        teachers.append(_taken_on(training.begin(lesson), path, given.restart, until))
+        if teachers[-1].step < lesson.steps:
+            return 0
+    _say("the encoder itself")
+    run = _taken_on(training.begin(recipe, teachers), given.checkpoint, given.restart, until)
+    if run.step < recipe.steps:
+        return 0
+    export.write(training.averaged(run), run.tokenizer, given.out)
+    found = Index(run.texts, training.embedder(run)).measured(questions.read(questions.HELD_OUT))
+    seconds = sum(each.seconds for each in (*teachers, run))
+    _say(f"trained in {seconds:.0f} s of processor time; held-out questions: {found.line()}", str(given.out))
+    return 0
+
+
+def _taken_on(run: Run, checkpoint: Path, restart: bool, until: float) -> Run:
+    """The run, taken from its checkpoint to its end, or to where it is when the process has used *until* seconds."""
+    if checkpoint.exists() and not restart:
+        training.resume(run, checkpoint)
     count = sum(weights.numel() for weights in run.model.parameters())
     asked = sum(map(len, run.asked.values()))
     _say(f"{count:,} parameters, {len(run.texts)} passages, {asked} questions; at step {run.step}")
-    limit = run.seconds + given.minutes * 60 if given.minutes else float("inf")
     while run.step < run.recipe.steps:
         training.advance(run)
+        stopped = time.process_time() > until
         if run.step % _SHOWN_EVERY == 0:
             _say(f"step {run.step} of {run.recipe.steps}, loss {run.loss:.3f}, {run.seconds:.0f} s of processor time")
-        if run.step % _SAVED_EVERY == 0 or run.seconds > limit or run.step == run.recipe.steps:
-            training.save(run, given.checkpoint)
-        if run.seconds > limit:
-            _say(f"stopped at step {run.step}; the same command goes on from {given.checkpoint}")
-            return 0
-    export.write(training.averaged(run), run.tokenizer, given.out)
-    found = Index(run.texts, training.embedder(run)).measured(questions.read(questions.HELD_OUT))
-    _say(
-        f"trained in {run.seconds:.0f} s of processor time, loss {run.loss:.3f}; held-out questions: {found.line()}",
-        str(given.out),
-    )
-    return 0
+        if run.step % _SAVED_EVERY == 0 or stopped or run.step == run.recipe.steps:
+            training.save(run, checkpoint)
+        if stopped and run.step < run.recipe.steps:
+            _say(f"stopped at step {run.step}; the same command goes on from {checkpoint}")
+            break
+    return run
 
 
 def _say(*lines: str) -> None:

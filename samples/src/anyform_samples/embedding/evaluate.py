@@ -23,10 +23,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m anyform_samples.embedding.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, default=DATA, help="the model's folder")
     parser.add_argument("--documentation", type=Path, default=sections.DOCUMENTATION, help="a folder of other pages")
+    parser.add_argument("--questions", type=Path, default=questions.HELD_OUT, help="a file of other questions")
     parser.add_argument("--misses", action="store_true", help="list the questions that were answered wrongly")
     given = parser.parse_args(words)
     passages = [part for section in sections.sections(given.documentation) for part in sections.passages(section)]
-    asked = questions.read(questions.HELD_OUT)
+    asked = questions.read(given.questions)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         reference = None
         for name, embed in _forms(given.model, Path(scratch), stack):

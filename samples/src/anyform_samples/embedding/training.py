@@ -1,4 +1,7 @@
-"""Contrastive training: a question is drawn to its section's passages, and away from those of all other sections."""
+"""Contrastive training: a question is drawn to its section's passages, and away from those of all other sections.
+
+A run may also learn from teachers, runs that ended before, how near a question is to each passage.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from anyform.contract.errors import Invalid
 from anyform_samples.embedding import encoder, questions, sections, vocabulary
@@ -44,6 +47,11 @@ class Recipe:
 
     phases: tuple[Phase, ...] = (Phase(450, 256, 3e-3, deep=False), Phase(150, 256, 5e-4, deep=True))
     seed: int = 0
+    width: int = 256
+    teachers: tuple[Recipe, ...] = ()
+    taught: float = 0.5
+    """The share of the teachers in the loss, where there are any; the rest is the right answers'."""
+
     passage_tokens: int = 192
     question_tokens: int = 40
     warmup: int = 40
@@ -70,6 +78,27 @@ class Recipe:
         return self.phases[-1], self.phases[-1].steps
 
 
+def shipped(seed: int = 0) -> Recipe:
+    """The recipe of the shipped encoder: a student of four wider teachers that know words alone, not their order."""
+    words = Recipe().phases[:1]
+    teachers = tuple(Recipe(words, seed=100 * seed + number, width=384) for number in range(1, 5))
+    return Recipe(seed=seed, teachers=teachers)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What a run learnt: a model that stays as it is, and the passages' vectors in it, [passages, width]."""
+
+    model: Any
+    passages: torch.Tensor
+    deep: bool
+
+    def similarities(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Of questions, as token ids, to the passages: [questions, passages]."""
+        with torch.no_grad():
+            return encoder.of_tokens(self.model, rows, deep=self.deep) @ self.passages.T
+
+
 @dataclass
 class Run:
     """A training run that can be saved after any step and taken up again."""
@@ -84,14 +113,15 @@ class Run:
     optimizer: torch.optim.Optimizer
     average: dict[str, torch.Tensor]
     """The weights' running average: what is measured and exported."""
+    teachers: Sequence[Teacher] = ()
     step: int = 0
     seconds: float = 0.0
     """Processor time so far."""
     loss: float = math.nan
 
 
-def begin(recipe: Recipe) -> Run:
-    """A run at step 0: the tokenizer trained, the weights random."""
+def begin(recipe: Recipe, teachers: Sequence[Run] = ()) -> Run:
+    """A run at step 0: the tokenizer trained, the weights random. *teachers* have run to their ends."""
     texts = [passage for section in sections.sections(sections.DOCUMENTATION) for passage in sections.passages(section)]
     chance = random.Random(recipe.seed)
     asked: dict[str, list[Question]] = {passage.section: [] for passage in texts}
@@ -99,10 +129,16 @@ def begin(recipe: Recipe) -> Run:
         asked[question.section].extend(questions.phrasings(question, chance))
     tokenizer = vocabulary.train([*(passage.embedded for passage in texts), *questions.vocabulary_texts()])
     torch.manual_seed(recipe.seed)
-    model = encoder.new(tokenizer.get_vocab_size())
+    model = encoder.new(tokenizer.get_vocab_size(), recipe.width)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     average = {name: weights.clone() for name, weights in model.state_dict().items()}
-    return Run(recipe, texts, asked, tokenizer, Splitting(tokenizer), model, optimizer, average)
+    learnt = tuple(map(_teacher, teachers))
+    return Run(recipe, texts, asked, tokenizer, Splitting(tokenizer), model, optimizer, average, learnt)
+
+
+def _teacher(run: Run) -> Teacher:
+    passages = torch.from_numpy(embedder(run)([passage.embedded for passage in run.texts]))
+    return Teacher(averaged(run).eval(), passages, run.recipe.phases[-1].deep)
 
 
 def save(run: Run, path: Path) -> None:
@@ -161,6 +197,16 @@ def contrast(
     return cross_entropy(sums.clamp_min(torch.finfo(sums.dtype).tiny).log(), answers)
 
 
+def agreement(similar: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+    """How far questions' similarities to passages [n, m] are from those that teachers have, as distributions.
+
+    The Kullback-Leibler divergence from the teachers' softmax (Hinton, Vinyals, Dean: Distilling the knowledge in a
+    neural network, 2015).
+    """
+    found, aim = (log_softmax(each / temperature, dim=1) for each in (similar, wanted))
+    return kl_div(found, aim, reduction="batchmean", log_target=True)
+
+
 def embedder(run: Run) -> Callable[[Sequence[str]], Any]:
     """The average of the weights as it is now, as a function from texts to an array of vectors."""
     model = averaged(run).eval()
@@ -175,7 +221,7 @@ def embedder(run: Run) -> Callable[[Sequence[str]], Any]:
 
 def averaged(run: Run) -> Any:
     """A model of its own with the average of the weights."""
-    model = encoder.new(run.tokenizer.get_vocab_size())
+    model = encoder.new(run.tokenizer.get_vocab_size(), run.recipe.width)
     model.load_state_dict(run.average)
     return model
 
@@ -196,9 +242,14 @@ def _loss(run: Run, phase: Phase, chance: random.Random) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         rows = [run.splitting.ids(text, chance, recipe.split, recipe.question_tokens) for text in asked]
         left = encoder.of_tokens(run.model, rows, deep=phase.deep)
-        rows = [run.splitting.ids(each.embedded, chance, recipe.split / 3, recipe.passage_tokens) for each in run.texts]
-        right = encoder.of_tokens(run.model, rows, deep=phase.deep)
-    return contrast(left, right, owners, torch.tensor([places[section] for section in chosen]), recipe.temperature)
+        read = [run.splitting.ids(each.embedded, chance, recipe.split / 3, recipe.passage_tokens) for each in run.texts]
+        right = encoder.of_tokens(run.model, read, deep=phase.deep)
+        wanted = [teacher.similarities(rows) for teacher in run.teachers]
+    loss = contrast(left, right, owners, torch.tensor([places[section] for section in chosen]), recipe.temperature)
+    if not wanted:
+        return loss
+    taught = agreement(left @ right.T, torch.stack(wanted).mean(0), recipe.temperature)
+    return torch.lerp(loss, taught, recipe.taught)
 
 
 def _question(run: Run, section: str, variation: Variation, chance: random.Random) -> str:

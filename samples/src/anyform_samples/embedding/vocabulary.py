@@ -19,7 +19,7 @@ from tokenizers.trainers import WordPieceTrainer
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Their places are their token ids."""
 
-VOCABULARY = 4096
+VOCABULARY = 4608
 LONGEST_WORD = 100
 
 
