@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from anyform import config
-from anyform.config import Config
+from anyform.config import CommandConfig, Config, Log, ModelConfig, Models
 from anyform.contract.errors import Invalid
 from anyform.contract.facts import Settings
+from anyform.http.config import HttpConfig
+from anyform.workers.lifecycle import Lifecycle
+
+COMMAND = "[command.c]\ncommand = 'x'\nreads = ['y']"
+PORTED = f"{COMMAND}\nargs = ['{{port}}']"
+TIMES = 'seconds, or a time such as "5m"; -1: for ever'
 
 
 @pytest.fixture(autouse=True)
 def nothing_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        if name.startswith("ANYFORM_"):
+        if name.startswith("ANYFORM_") or name in config.FOREIGN:
             monkeypatch.delenv(name)
     for name in ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "APPDATA", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
@@ -67,7 +76,7 @@ def test_every_table_of_the_file() -> None:
     assert found.models.folders == (Path("/srv/models").absolute(),)
     assert found.models.aliases == {"small": "qwen3:Q4_K_M"}
     assert found.defaults == Settings(context=4096)
-    assert found.model == {"qwen3:Q4_K_M": Settings(parallel=2, options={"gpu_layers": 3})}
+    assert found.model == {"qwen3:Q4_K_M": ModelConfig(parallel=2, options={"gpu_layers": 3})}
     assert found.state_folder == Path.cwd() / "learnt"
     assert found.server_url == "http://elsewhere:1"
     assert found.file == Path("anyform.toml")
@@ -125,6 +134,111 @@ def test_a_mistake_in_the_file_is_named_with_the_file(text: str, said: str) -> N
     assert said in str(caught.value)
 
 
+def test_rules_and_commands() -> None:
+    written(
+        """
+        default_model = "small"
+        [format.gguf]
+        backend = "llama-server"
+        [model."qwen*"]
+        context = 9
+        dtype = "f16"
+        fallback = false
+        where = "here"
+        pin = true
+        keep_alive = "5m"
+        system = "Be brief."
+        request = { temperature = 0.5, max_tokens = 7, steps = 20, guidance = 3.5, size = "512x512" }
+        [command.llama-server]
+        command = "bin/llama-server"
+        args = ["-m", "{model_path}", "--port", "{port}"]
+        reads = ["gguf"]
+        env = { THREADS = "2" }
+        ports = "9000-9100"
+        ready_timeout_s = 10
+        [command.in-path]
+        command = "vllm"
+        args = ["{port}"]
+        reads = ["safetensors"]
+        """
+    )
+    found = config.load()
+    assert (found.default_model, found.server.default_model) == ("small", "small")
+    assert found.format == {"gguf": ModelConfig(backend="llama-server")}
+    rule = found.model["qwen*"]
+    assert (rule.dtype, rule.fallback, rule.where, rule.pin, rule.keep_alive) == ("f16", False, "here", True, "5m")
+    assert (rule.system, rule.request["size"]) == ("Be brief.", "512x512")
+    assert found.command["in-path"] == CommandConfig(command="vllm", args=("{port}",), reads=("safetensors",))
+    server = found.command["llama-server"]
+    assert server.command == str(Path.cwd() / "bin" / "llama-server")
+    assert (server.env, server.ports, server.ready_timeout_s) == ({"THREADS": "2"}, "9000-9100", 10)
+
+
+def test_the_lifecycle_and_its_names_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_UNLOAD_TIMEOUT", "60")
+    monkeypatch.setenv("CLEANUP_CHECK_INTERVAL", "7")
+    assert (config.load().lifecycle.idle_s, config.load().lifecycle.check_s) == (60, 7)
+    written("[lifecycle]\nidle_s = 1\nmax_models = 2\n[lifecycle.limit_bytes]\ncpu = 5\n")
+    assert (config.load().lifecycle.idle_s, config.load().lifecycle.max_models) == (60, 2)
+    assert config.load().lifecycle.limit_bytes == {"cpu": 5}
+    monkeypatch.setenv("ANYFORM_LIFECYCLE_IDLE_S", "-1")
+    assert (config.load().lifecycle.idle_s, config.load().lifecycle.check_s) == (-1, 7)
+    monkeypatch.setenv("MODEL_UNLOAD_TIMEOUT", "soon")
+    assert config.load().lifecycle.idle_s == -1
+
+
+def test_a_mistake_in_a_foreign_variable_is_named_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_UNLOAD_TIMEOUT", "soon")
+    with pytest.raises(Invalid, match=r"^MODEL_UNLOAD_TIMEOUT: lifecycle.idle_s is 'soon'. It must be a number."):
+        config.load()
+
+
+def test_every_setting_has_its_value_and_what_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from anyform.configfile import origins
+
+    written(
+        '[server]\nport = 1\n[model."a.b"]\ncontext = 2\n[command.c]\ncommand="x"\nargs=["{port}"]\nreads=["y"]\n'
+        'env={ KEY = "secret" }\n'
+    )
+    monkeypatch.setenv("ANYFORM_SERVER_QUEUE", "3")
+    monkeypatch.setenv("MODEL_UNLOAD_TIMEOUT", "60")
+    found = {origin.name: (origin.value, origin.source) for origin in origins(config.load())}
+    assert found["server.port"] == (1, "anyform.toml")
+    assert found["server.queue"] == (3, "ANYFORM_SERVER_QUEUE")
+    assert found["server.host"] == ("127.0.0.1", "default")
+    assert found["lifecycle.idle_s"] == (60, "MODEL_UNLOAD_TIMEOUT")
+    assert found['model."a.b".context'] == (2, "anyform.toml")
+    assert 'model."a.b".parallel' not in found
+    assert found["command.c.env"] == ({"KEY": "…"}, "anyform.toml")
+
+
+def test_where_the_file_may_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, own = Path("anyform.toml"), config.config_folder() / "anyform.toml"
+    assert config.places() == [(here, "absent"), (own, "absent")]
+    written("", own)
+    assert config.places() == [(here, "absent"), (own, "read")]
+    written("")
+    assert config.places() == [(here, "read"), (own, "unused")]
+    monkeypatch.setenv("ANYFORM_CONFIG", "gone.toml")
+    assert config.places() == [(Path("gone.toml"), "read"), (here, "unused"), (own, "unused")]
+
+
+def test_the_sample_sets_nothing_until_its_signs_are_taken_away() -> None:
+    text = config.SAMPLE.read_text(encoding="utf-8")
+    written(text)
+    assert config.load() == Config(file=Path("anyform.toml"))
+    written(re.sub(r"(?m)^#(?=\S)", "", text))
+    config.load()
+    tables = tomllib.loads(re.sub(r"(?m)^#(?=\S)", "", text))
+    told = {"server": HttpConfig, "models": Models, "defaults": Settings, "lifecycle": Lifecycle, "log": Log}
+    for name, kind in told.items():
+        missing = {item.name for item in dataclasses.fields(kind)} - tables[name].keys()
+        assert missing <= {"default_model"}, name
+    assert {item.name for item in dataclasses.fields(ModelConfig)} == tables["model"]["qwen3*"].keys()
+    assert {item.name for item in dataclasses.fields(CommandConfig)} == tables["command"]["llama-server"].keys()
+    assert {item.name for item in dataclasses.fields(Config)} - tables.keys() == {"asked", "file"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -147,6 +261,37 @@ def test_a_mistake_in_the_file_is_named_with_the_file(text: str, said: str) -> N
         ("[models]\naliases = 3", "models.aliases is 3. It must be a table."),
         ("[models.aliases]\na = 1", "models.aliases.a is 1. It must be text in quotes."),
         ('[models]\npull = "perhaps"', "models.pull is 'perhaps'. It must be true or false."),
+        ('[model.m]\nwhere = "there"', 'model.m.where is \'there\'. It must be "worker" or "here".'),
+        ("[model.m]\nfallback = 3", "model.m.fallback is 3. It must be true or false."),
+        ('[format.f]\nkeep_alive = "soon"', f"format.f.keep_alive is 'soon'. It must be {TIMES}."),
+        ("[model.m]\nkeep_alive = nan", f"model.m.keep_alive is nan. It must be {TIMES}."),
+        ("[model.m]\nkeep_alive = []", f"model.m.keep_alive is []. It must be {TIMES}."),
+        (
+            "[model.m.request]\ntemperature = 9",
+            "Invalid 'model.m.request.temperature': 9 is above the maximum. Expected a value <= 2.",
+        ),
+        (
+            "[model.m.request]\ntemprature = 1",
+            "model.m.request.temprature is no field of a request. Did you mean temperature?",
+        ),
+        ("[lifecycle]\ncheck_s = 0", "lifecycle.check_s is 0.0. It must be a number from 0.01 up."),
+        ("[lifecycle]\nwait_s = -1", "lifecycle.wait_s is -1.0. It must be a number from 0 up."),
+        ("default_model = 3", "default_model is 3. It must be text in quotes."),
+        ("[command.c]\nreads = ['x']", 'command.c has no command. Name the program: command = "llama-server".'),
+        ("[command.c]\ncommand = 'x'", 'command.c reads nothing. List the formats that it loads: reads = ["gguf"].'),
+        (COMMAND, 'command.c is not told its port. Put {port} into args: args = ["--port", "{port}"].'),
+        (f"{PORTED}\nports = '9-1'", "command.c has the ports '9-1'. Give a range: ports = \"9000-9100\"."),
+        (f"{PORTED}\nports = '70000'", "command.c has the ports '70000'. Give a range: ports = \"9000-9100\"."),
+        (f"{PORTED}\nready = 'x'", "command.c is ready at 'x'. Give a path: ready = \"/health\"."),
+        (
+            f"{PORTED}\nenv = {{ 'a b' = 'c' }}",
+            "command.c sets the variable 'a b'. Names have letters, digits and underscores.",
+        ),
+        (f"{PORTED}\nenv = {{ a = 1 }}", "command.c.env.a is 1. It must be text in quotes."),
+        (
+            PORTED.replace(".c", ".command"),
+            "command.command has the name of the plugin that runs commands. Call it otherwise.",
+        ),
         ("prefer = 3", "prefer is 3. It must be a list, each text in quotes."),
         ("prefer = [1]", "prefer.0 is 1. It must be text in quotes."),
         ("state = 1", "state is 1. It must be a path in quotes."),

@@ -9,10 +9,17 @@ from typing import Literal
 from anyform.contract.errors import PluginFault
 from anyform.contract.facts import Settings
 from anyform.contract.hooks import ModelSource
-from anyform.kernel.library import Library
+from anyform.kernel.context import Sizing
+from anyform.kernel.entry import Entry
+from anyform.kernel.hardware import snapshot
+from anyform.kernel.news import News
 from anyform.kernel.plugins import Plugins, require
+from anyform.kernel.rule import Rule, Rules, over
 from anyform.kernel.runtime import Runtime
+from anyform.sources.library import Library
 from anyform.sources.stores import Stores, sources
+from anyform.workers.lifecycle import Lifecycle
+from anyform.workers.trial import discover
 
 
 def start(
@@ -29,6 +36,9 @@ def start(
     plugins: Plugins | None = None,
     stores: Stores | None = None,
     order: Sequence[str] = (),
+    rules: Rules | None = None,
+    lifecycle: Lifecycle | None = None,
+    sizing: Sizing | None = None,
 ) -> Runtime:
     """A runtime over *models* (files or folders) and *folders* (searched for models); nothing is loaded yet.
 
@@ -36,17 +46,22 @@ def start(
     such as quantizations, the one to take first first, where a name leaves it open.
 
     *aliases*: other names, alias -> model name.
-    *where*: each model in a worker process of its own, or in this process. *settings*: by model name, laid over
-    *defaults*. *prefer*, *forbid*: plugin names. *state*: the folder for what is learnt about this machine; None: kept
-    in memory. Raises ModelNotFound for an absent path, Invalid for an unknown plugin name.
+    *where*: each model in a worker process of its own, or in this process, unless its rule says otherwise. *settings*:
+    by model name, laid over *defaults*; *rules* says the same and more, and goes in their place. *lifecycle*: how long
+    models stay, and how many. *sizing*: how a context is chosen that nobody asks for. *prefer*, *forbid*: plugin names.
+    *state*: the folder for what is learnt about this machine; None: kept in memory. Raises ModelNotFound for an absent
+    path, Invalid for an unknown plugin name.
     """
     from anyform.sources.catalogue import FILE, Catalogue
     from anyform.sources.shelf import Shelf
+    from anyform.workers.calibration import Calibration
     from anyform.workers.here import Here
     from anyform.workers.isolation import Workers
+    from anyform.workers.learned import Learned
+    from anyform.workers.loads import Loads
     from anyform.workers.pool import Pool
 
-    known = plugins or Plugins.discover(state)
+    known = plugins or discover(state)
     for name in (*prefer, *forbid):
         require(known, name)
     shelf = Shelf(
@@ -57,11 +72,33 @@ def start(
         Catalogue(state / FILE, known) if state else None,
     )
     library = Library(shelf, aliases, order)
-    workers = Workers()
-    loader = workers if where == "worker" else Here(known, workers)
+    lifecycle, learned, news = lifecycle or Lifecycle(), Learned(state), News()
+    workers = Workers(lifecycle.load_s)
     return Runtime(
-        known, library, loader, Pool(), settings=settings, defaults=defaults, prefer=prefer, forbid=forbid, state=state
+        known,
+        library,
+        Loads({"worker": workers, "here": Here(known, workers)}, where, learned, news),
+        Pool(lifecycle, lambda: snapshot(known).free, news),
+        learned,
+        news,
+        calibration=Calibration(state),
+        sizing=sizing,
+        rules=rules or plain(settings or {}, defaults or Settings()),
+        prefer=prefer,
+        forbid=forbid,
     )
+
+
+def plain(settings: Mapping[str, Settings], defaults: Settings) -> Rules:
+    """Rules out of settings by name or alias, laid over *defaults*."""
+
+    def rule(entry: Entry) -> Rule:
+        made = defaults
+        for name in (entry.name, *entry.aliases):
+            made = over(made, settings.get(name))
+        return Rule(settings=made)
+
+    return rule
 
 
 def _sources(plugins: Plugins, stores: Stores) -> list[ModelSource]:

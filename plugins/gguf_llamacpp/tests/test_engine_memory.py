@@ -1,19 +1,44 @@
-"""Models whose memory cannot be cut anywhere: a sliding window that forgets, and a recurrent state."""
+"""Models whose memory cannot be cut anywhere: a sliding window that forgets, and a recurrent state; how large it is."""
 
 from __future__ import annotations
 
 import random
+import re
 import struct
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from anyform.contract.facts import Metadata, Settings
+from anyform.kernel.files import FolderFiles
 from anyform.testing import gguf
 from anyform.testing.gguf_vocabulary import sentencepiece
+from anyform_gguf_llamacpp import cache, memory, plugin
+from anyform_gguf_llamacpp.options import Options
 
 WINDOW = 16
 PROMPT = "once upon the little girl named Lily was outside and she loved to play"
+SAID = re.compile(r"(KV|RS) buffer size =\s*([0-9.]+) MiB")
+LOAD = """
+import llama_cpp, sys
+@llama_cpp.llama_log_callback
+def say(level, text, _):
+    sys.stdout.write(text.decode(errors="replace"))
+llama_cpp.llama_log_set(say, None)
+path, context, parallel = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+loading = llama_cpp.llama_model_default_params()
+loading.n_gpu_layers = 0
+model = llama_cpp.llama_model_load_from_file(path.encode(), loading)
+params = llama_cpp.llama_context_default_params()
+params.n_ctx, params.n_seq_max, params.kv_unified = context * parallel, parallel, False
+params.swa_full = False
+assert llama_cpp.llama_init_from_model(model, params)
+"""
+MIB = 1 << 20
 PROMPTS = [f"{word} {PROMPT}" for word in ("the", "and", "was", "to", "play", "she")]
 
 
@@ -149,3 +174,39 @@ def test_many_run_together_and_leave_holes(odd: Path, engine: Any, kit: Any) -> 
 def test_several_answers(odd: Path, engine: Any, kit: Any) -> None:
     answered = kit.complete(engine.load(odd), PROMPT, n=3, max_tokens=12, ignore_eos=True)
     assert answered.text_of(0)[:8] == answered.text_of(1)[:8] == answered.text_of(2)[:8]
+
+
+def read(path: Path) -> Metadata:
+    files = FolderFiles(path)
+    return plugin.extract_metadata(files, plugin.detect_format(files)[0])
+
+
+@pytest.mark.parametrize(
+    ("write", "context", "parallel"),
+    [
+        (gguf.write_llama, 4096, 1),
+        (gguf.write_llama, 4096, 3),
+        (write_gemma2, 8192, 1),
+        (write_gemma2, 8192, 3),
+        (write_gemma2, 512, 2),  # narrower than the window's cells
+        (write_mamba, 4096, 3),
+    ],
+)
+def test_caches_are_as_large_as_llama_cpp_makes_them(
+    tmp_path: Path, write: Callable[[Path], Path], context: int, parallel: int
+) -> None:
+    path = write(tmp_path / "m.gguf")
+    command = [sys.executable, "-c", LOAD, str(path), str(context), str(parallel)]
+    log = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    said = sum(float(size) for _, size in SAID.findall(log)) * MIB
+    kept = cache.kept(read(path), Options(), context, parallel)
+    assert kept.fixed_bytes + kept.bytes_per_token * context * parallel == pytest.approx(said, abs=0.01 * MIB)
+    assert said > 0
+
+
+def test_the_window_counts_alone_where_a_layer_sees_no_more(tmp_path: Path) -> None:
+    metadata = read(write_gemma2(tmp_path / "m.gguf"))
+    assert metadata.extra["sliding_window"] == WINDOW
+    large, small = (memory.estimate(metadata, Settings(context=context)) for context in (8192, 100))
+    assert large.bytes_per_token * 2 == small.bytes_per_token
+    assert "window" in large.why

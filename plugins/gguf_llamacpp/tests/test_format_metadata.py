@@ -57,6 +57,7 @@ def test_a_chat_model(tmp_path: Path) -> None:
         "kind": "model", "embedding_length": 64, "layers": 2, "feed_forward_length": 96, "heads": 4, "kv_heads": 2,
         "key_length": 16, "value_length": 16, "chat_template": CHATML, "file_type": "Q8_0",
         "tensor_types": {"Q8_0": 16, "F32": 5}, "special_tokens": {"bos": 1, "eos": 2, "unknown": 0},
+        "matrix_bytes": {"Q8_0": (width * tokens + 2 * (layer - 2 * width)) // 32 * 34},
     }  # fmt: skip
     assert metadata.extra == wanted
 

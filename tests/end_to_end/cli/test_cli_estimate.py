@@ -50,15 +50,19 @@ def test_what_does_not_fit_is_told_all_the_same(cli: Any, echo: Echo) -> None:
     path = echo(context=10**16)
     done = cli("estimate", path, "--context", f"1000,{10**15}")
     assert done.returncode == 0
-    small, large = done.stdout.splitlines()[-3:-1]
-    assert (small.split()[0], small.split()[-1]) == ("1000", "yes")
-    assert (large.split()[0], large.split()[-1]) == (str(10**15), "no")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    small, large = (next(row for row in rows if row[:1] == [str(context)]) for context in (1000, 10**15))
+    assert (small[-1], large[-1]) == ("yes", "no")
+    assert f"what makes {10**15} fit" in done.stdout
+    assert "--parallel 1: " in done.stdout
     alone = cli("estimate", path, "--context", str(10**15))
     assert alone.returncode == 1
     assert "nothing here: echo: needs" in alone.stdout
     shown = cli("show", path).stdout
     assert f"{10**16}: " in shown
     assert "(does not fit)" in shown
+    assert "what makes it fit" in shown
+    assert f"{10**16}: --context " in shown
 
 
 def test_a_context_over_the_trained_one_is_remarked(cli: Any, echo: Echo) -> None:

@@ -30,6 +30,7 @@ HEAVY = [
     "huggingface_hub",
     "httpx",
     "gguf",
+    "prometheus_client",
 ]
 WATCH = f"""
 import sys

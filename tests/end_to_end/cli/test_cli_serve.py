@@ -69,7 +69,7 @@ def test_ps_load_unload(served: Served, cli: Any) -> None:
     assert (model["model"], model["context"]) == ("owner/raven", 77)
     rows = cli("ps", *at).stdout.splitlines()
     assert rows[0].startswith("MODEL")
-    assert rows[1].split()[:3] == ["owner/raven", "echo", "cpu"]
+    assert rows[1].split()[:4] == ["owner/raven", "ready", "echo", "cpu"]
     assert cli("unload", "owner/raven", *at).stdout == "owner/raven: unloaded\n"
     assert cli.json("ps", *at) == []
     assert cli("unload", "owner/raven", *at).stdout == "owner/raven: not-loaded\n"

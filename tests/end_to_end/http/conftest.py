@@ -22,7 +22,10 @@ from anyform.contract.jobs import Job
 from anyform.contract.model import Stop
 from anyform.http.config import HttpConfig
 from anyform.http.server import Server, listen
+from anyform.kernel.news import News
 from anyform.kernel.plugins import Plugins
+from anyform.kernel.rule import Rule
+from anyform.kernel.runtime import Use
 
 Script = Callable[[Job, Stop], Iterator[Event]]
 
@@ -65,7 +68,7 @@ class ScriptedRuntime:
     """As much of a runtime as the texts' resources need, with one model called `m`."""
 
     def __init__(self, script: Script, parallel: int = 4) -> None:
-        self.plugins = Plugins.of({})
+        self.plugins, self.news = Plugins.of({}), News()
         self.model = ScriptedModel(script, parallel)
 
     def names(self) -> list[str]:
@@ -76,11 +79,27 @@ class ScriptedRuntime:
             raise ModelNotFound(f"there is no model {model!r}.", model=model)
         return SimpleNamespace(name="m")
 
-    def open(self, model: str, job: Job | None = None, settings: Settings | None = None) -> ScriptedModel:
+    def rule(self, entry: Any) -> Rule:
+        return Rule()
+
+    def open(
+        self,
+        model: str,
+        job: Job | None = None,
+        settings: Settings | None = None,
+        use: Use | None = None,
+        hold: bool = False,
+    ) -> ScriptedModel:
         return self.model
 
     def loaded(self) -> list[Any]:
         return []
+
+    def residents(self) -> list[Any]:
+        return []
+
+    def failed(self) -> dict[str, str]:
+        return {}
 
     def hardware(self) -> Any:
         return SimpleNamespace(devices=())

@@ -17,7 +17,7 @@ from openai import OpenAI
 from anyform.assembly import start
 from anyform.contract.facts import Settings
 from anyform.http.config import HttpConfig
-from anyform.testing.gguf import write_llama
+from anyform.testing.gguf import write_bert, write_llama
 
 pytestmark = pytest.mark.engine
 
@@ -63,6 +63,7 @@ def folder(sample: Path, sample_half: Path, sample_embed: Path, tmp_path_factory
     """Both forms of the decoder, the encoder, and random weights: trained ones are too sure for chance to show."""
     root = tmp_path_factory.mktemp("models")
     write_llama(root / "random.gguf")
+    write_bert(root / "ranker.gguf", pooling="rank")
     for path, name in ((sample, "sample-Q8_0"), (sample_half, "sample-F16"), (sample_embed, "encoder")):
         shutil.copy(path, root / f"{name}.gguf")
     return root
@@ -266,6 +267,38 @@ def test_what_it_cannot_do_is_400(served: Any, ai: OpenAI) -> None:
     assert caught.value.code == "context_length_exceeded"
     refused = http.post("/v1/completions", json={"model": "sample", "prompt": "a", "grammar": "root ::= ("})
     assert refused.status_code == 400, refused.text
+
+
+def fields_of(endpoint: str, words: int) -> dict[str, Any]:
+    """A body with a prompt of *words* words, for one of the endpoints."""
+    text = " ".join(["a"] * words)
+    return {
+        "/v1/chat/completions": {"model": "sample", "messages": [user(text)], "max_tokens": 1},
+        "/v1/completions": {"model": "sample", "prompt": text, "max_tokens": 1},
+        "/v1/embeddings": {"model": "encoder", "input": text},
+        "/v1/rerank": {"model": "ranker", "query": "a", "documents": [text]},
+    }[endpoint]
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"])
+def test_one_token_over_the_context_is_refused_and_never_cut(served: Any, endpoint: str) -> None:
+    http: httpx.Client = served.http
+    body = fields_of(endpoint, 1)
+    few, more = (
+        http.post(endpoint, json=fields_of(endpoint, words)).json()["usage"]["prompt_tokens"] for words in (10, 20)
+    )
+    loaded = http.get("/runtime/status").json()["models"]
+    [context] = [model["context"] for model in loaded if model["model"].startswith(body["model"])]
+    a_word, rest = divmod(more - few, 10)
+    assert rest == 0
+    words, rest = divmod(context + 1 - few, a_word)
+    assert rest == 0
+    refused = http.post(endpoint, json=fields_of(endpoint, 10 + words))
+    assert refused.status_code == 400, refused.text
+    error = refused.json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert str(context) in error["message"]
+    assert str(context + 1) in error["message"]
 
 
 def test_hanging_up_frees_the_slot(served: Any) -> None:

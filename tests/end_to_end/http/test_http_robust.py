@@ -21,6 +21,7 @@ from anyform.contract.errors import ContextExceeded, LoadFailed, OutOfMemory
 from anyform.contract.events import Done, Event, Finish, Progress, Text
 from anyform.contract.jobs import Job
 from anyform.contract.model import Stop
+from anyform.http import fault
 
 Serve = Callable[..., Any]
 HELLO = [{"role": "user", "content": "one two three four"}]
@@ -35,7 +36,7 @@ def error(response: httpx.Response, status: int) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/json"
     body = response.json()
     assert set(body) == {"error"}
-    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert set(body["error"]) == {"message", "type", "param", "code", *fault.MORE}
     assert isinstance(body["error"]["message"], str)
     assert all(body["error"][key] is None or isinstance(body["error"][key], str) for key in ("param", "code"))
     found: dict[str, Any] = body["error"]

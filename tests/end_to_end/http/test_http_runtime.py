@@ -22,9 +22,10 @@ from pydantic import BaseModel
 
 from anyform.contract.errors import Fault
 from anyform.contract.hooks import hookimpl
-from anyform.contract.jobs import Job
 from anyform.http.server import CannotListen, listen, serve
+from anyform.kernel.news import News
 from anyform.kernel.plugins import Plugins
+from anyform.kernel.rule import Rule
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:
@@ -149,7 +150,7 @@ class Slow:
     """A runtime whose loads take until they are released."""
 
     def __init__(self) -> None:
-        self.plugins = Plugins.of({})
+        self.plugins, self.news = Plugins.of({}), News()
         self.opening = threading.Event()
         self.release = threading.Event()
 
@@ -159,13 +160,22 @@ class Slow:
     def find(self, model: str) -> Any:
         return SimpleNamespace(name=model)
 
-    def open(self, model: str, job: Job | None = None, settings: Any = None) -> Any:
+    def rule(self, entry: Any) -> Rule:
+        return Rule()
+
+    def open(self, model: str, *how: Any) -> Any:
         self.opening.set()
         self.release.wait(20)
         raise Fault("released.")
 
     def loaded(self) -> list[Any]:
         return []
+
+    def residents(self) -> list[Any]:
+        return []
+
+    def failed(self) -> dict[str, str]:
+        return {}
 
     def hardware(self) -> Any:
         return SimpleNamespace(devices=())

@@ -6,6 +6,7 @@ Usage: fake_openai_server.py PORT [ready-after-s] [child-pid-file]
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/seen":
             self._json(200, {"seen": SEEN})
+        elif self.path == "/pid":
+            self._json(200, {"pid": os.getpid()})
         elif self.path == "/v1/models":
             self._json(200, {"data": [{"id": "the-fake"}]})
         else:
@@ -55,8 +58,6 @@ class Handler(BaseHTTPRequestHandler):
         elif text == "die":
             sys.stderr.write("out of cheese\n")
             sys.stderr.flush()
-            import os
-
             os._exit(3)
         elif body.get("tools"):
             call = {"index": 0, "id": "c1", "function": {"name": "add", "arguments": '{"a":1}'}}

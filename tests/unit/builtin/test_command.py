@@ -18,6 +18,7 @@ import pytest
 
 from anyform.assembly import start
 from anyform.builtin import command
+from anyform.builtin.command_option import OPTIONS, CommandOption, fill
 from anyform.builtin.openai import fault, request
 from anyform.contract.errors import (
     Closed,
@@ -180,7 +181,7 @@ def test_the_command_of_a_downloaded_file_is_never_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"comand": ["x"]}, {"command": 5}, {"command": [1]}, {"ready_timeout_s": "soon"}])
 def test_invalid_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(command.CommandOption):
+    with pytest.raises(CommandOption):
         command.load(plan(tmp_path, options))
 
 
@@ -230,8 +231,8 @@ def test_a_configured_command_is_served_like_any_model(tmp_path: Path, where: Li
 
 
 def test_every_option_stays_with_the_user() -> None:
-    [backend] = command.list_backends()
-    assert set(backend.local_options) == set(command.OPTIONS)
+    [backend] = command.list_backends({})
+    assert set(backend.local_options) == set(OPTIONS)
 
 
 @posix
@@ -248,9 +249,10 @@ def test_nothing_is_left_when_the_process_that_loaded_it_is_killed(tmp_path: Pat
     code = f"""
 import sys, time
 from pathlib import Path
-from anyform.builtin.process import Server, free_port
-port = free_port()
-server = Server([sys.executable, {SERVER!r}, str(port), "0", {str(tmp_path / "pid")!r}], port, Path({str(tmp_path)!r}))
+from anyform.builtin.process import Claim, Server
+port = Claim.of(None)
+command = [sys.executable, {SERVER!r}, str(port.port), "0", {str(tmp_path / "pid")!r}]
+server = Server(command, port, Path({str(tmp_path)!r}))
 server.wait_until_ready("/v1/models", 30)
 print(server._process.pid, flush=True)
 time.sleep(600)
@@ -319,5 +321,5 @@ def test_error_answers(status: int, body: dict[str, Any], kind: type[Fault]) -> 
 def test_placeholders_are_filled_once(tmp_path: Path) -> None:
     settings = Settings(context=77, parallel=3)
     filled = replace(plan(tmp_path, {}), model="{port}", settings=settings)
-    words = command.fill(["--p={port}", "{model}", "{context}", "{parallel}", "{other}", "{"], filled, 9)
+    words = fill(["--p={port}", "{model}", "{context}", "{parallel}", "{other}", "{"], filled, 9)
     assert words == ["--p=9", "{port}", "77", "3", "{other}", "{"]

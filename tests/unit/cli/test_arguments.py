@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from anyform import rules
 from anyform.cli import arguments
 from anyform.cli.arguments import merged, option, positive
 from anyform.cli.serve import port
-from anyform.contract.facts import Settings
+from anyform.contract.facts import Evidence, FormatMatch, Settings
+from anyform.kernel.entry import Entry
+
+MATCH = FormatMatch(format="echo", entry="m.echo", files=("m.echo",), evidence=Evidence.MAGIC, why="so")
+M = Entry(name="m", path="/", plugin="echo", match=MATCH)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +62,10 @@ def read(tmp_path: Path, text: str, *given: str) -> Any:
 def test_the_command_line_goes_over_the_models_own_settings(tmp_path: Path) -> None:
     text = "[defaults]\ncontext = 1\nparallel = 1\n[model.m]\ncontext = 2\n"
     found = read(tmp_path, text)
-    assert (found.defaults.context, found.model["m"]) == (1, Settings(context=2, parallel=1))
+    assert (found.defaults.context, rules.of(found)(M).settings) == (1, Settings(context=2, parallel=1))
     found = read(tmp_path, text, "--context", "3", "--option", "x=1")
     assert found.defaults == Settings(context=3, parallel=1, options={"x": 1})
-    assert found.model["m"] == Settings(context=3, parallel=1, options={"x": 1})
+    assert rules.of(found)(M).settings == Settings(context=3, parallel=1, options={"x": 1})
 
 
 def test_lists_of_the_command_line_come_before_the_files(tmp_path: Path) -> None:

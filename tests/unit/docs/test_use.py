@@ -38,7 +38,9 @@ def test_every_route_is_described() -> None:
     finally:
         runtime.close()
     named = {path.replace("{model:path}", "{id}") for path in paths}
-    own = {path for path in named if path.startswith(("/v1/", "/runtime/", "/registry/", "/health", "/ready"))}
+    own = {
+        path for path in named if path.startswith(("/v1/", "/runtime/", "/registry/", "/health", "/ready", "/metrics"))
+    }
     assert len(own) > 8
     assert {path for path in own if f"{path}`" not in USE} == set()
 

@@ -42,6 +42,7 @@ class Worker:
         self.dialled = threading.Event()
         self.answer = threading.Event()
         self.answer.set()
+        self.awaiting = 0
 
     def dial(self, job: Job) -> socket.socket:
         self.dialled.set()
@@ -50,6 +51,9 @@ class Worker:
 
     def death(self) -> WorkerDied:
         return WorkerDied("it was ended by SIGKILL.")
+
+    def awaited(self, more: int) -> None:
+        self.awaiting += more
 
     def generate(self, job: Job, stop: Stop) -> Iterator[Event]:
         raise NotImplementedError

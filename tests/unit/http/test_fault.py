@@ -54,7 +54,7 @@ def test_status_type_and_code(error: Fault, status: int, kind: str, code: str) -
     body = json.loads(bytes(response.body))
     assert response.status_code == status
     assert (body["error"]["type"], body["error"]["code"], body["error"]["param"]) == (kind, code, None)
-    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert set(body["error"]) == {"message", "type", "param", "code", *fault.MORE}
 
 
 def test_every_category_has_a_status() -> None:
@@ -65,6 +65,34 @@ def test_the_message_is_what_happened_and_what_to_do() -> None:
     body = fault.body(Invalid("It is 3.", "Give 4.", param="x"))
     assert body["error"]["message"] == "It is 3. Give 4."
     assert body["error"]["param"] == "x"
+
+
+def test_the_body_says_where_to_look_and_what_else_may_help() -> None:
+    try:
+        raise OutOfMemory("x needs 9 GiB.", "Ask for less.", suggestions=["Close y."], model="x") from OSError("full")
+    except OutOfMemory as error:
+        said = fault.body(error)["error"]
+    assert {name: said[name] for name in fault.MORE} == {
+        "category": "unavailable",
+        "area": "memory",
+        "severity": "warning",
+        "part": "x",
+        "cause": "OSError: full",
+        "suggestions": ["Ask for less.", "Close y."],
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(Invalid("x"), "INFO"), (WorkerDied("x"), "WARNING"), (EngineMissing("x"), "ERROR")]
+)
+def test_the_log_has_one_line_of_it_as_loud_as_it_is_severe(
+    error: Fault, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "anyform.http")
+    fault.tell(error, "/v1/models")
+    [record] = caplog.records
+    assert (record.levelname, record.getMessage()) == (level, f"[{error.code} /v1/models] x")
+    assert record.__dict__["fault"] == error.as_dict()
 
 
 @pytest.mark.parametrize("param", [3, ["x"], None])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anyform.contract.facts import MemoryEstimate
-from anyform.kernel.context import FALLBACK, size
+from anyform.kernel.context import FALLBACK, Sizing, size
 
 MIB = 1 << 20
 E = MemoryEstimate(weights_bytes=100 * MIB, bytes_per_token=MIB // 16)
@@ -45,3 +45,49 @@ def test_a_refusal_names_the_largest_that_fits() -> None:
 
 def test_a_model_without_tokens_has_no_context() -> None:
     assert size(None, None, MemoryEstimate(weights_bytes=MIB), 10 * MIB, 1).tokens is None
+
+
+def test_what_nothing_is_known_of_is_capped_too() -> None:
+    found = size(None, None, E, 200 * MIB, 4)
+    assert (found.tokens, found.fits) == (256, True)  # (160 - 100) * 16 / 4 = 240: the least
+    assert "2048: the model does not say" in found.why
+    assert "does not fit" in found.warning
+
+
+def test_not_even_the_weights_fit_whatever_the_rule() -> None:
+    assert not size(None, 4096, E, 50 * MIB, 1).fits
+    assert not size(None, 4096, MemoryEstimate(weights_bytes=100 * MIB), 50 * MIB, 1).fits
+    assert not size(None, None, MemoryEstimate(weights_bytes=100 * MIB), 50 * MIB, 1).fits
+
+
+NAMED = Sizing(patterns={"*long*": 8192, "*small-?b*": 512, "*small*": 1024})
+
+
+@pytest.mark.parametrize(
+    ("names", "trained", "tokens", "why"),
+    [
+        (("Owner/Very-LONG:Q4", ""), None, 8192, "by its name, *long*"),
+        (("x", "A Small One"), None, 1024, "by its name, *small*"),
+        (("small-7b", ""), None, 512, "by its name, *small-?b*"),
+        (("long", ""), 4096, 4096, "trained for"),
+        (("other", ""), None, FALLBACK, "the default"),
+    ],
+)
+def test_a_name_tells_what_the_model_does_not(
+    names: tuple[str, ...], trained: int | None, tokens: int, why: str
+) -> None:
+    found = size(None, trained, E, 0, 1, NAMED, names)
+    assert (found.tokens, why in found.why) == (tokens, True)
+    assert size(300, trained, E, 0, 1, NAMED, names).tokens == 300
+
+
+def test_a_context_by_name_is_capped_as_any() -> None:
+    found = size(None, None, E, 500 * MIB, 1, NAMED, ("long",))
+    assert (found.tokens, "*long*" in found.why) == (4096, True)
+
+
+def test_the_factors_can_be_changed() -> None:
+    assert size(None, 40960, E, 1000 * MIB, 1, Sizing(share=0.5)).tokens == 4096
+    assert size(None, None, E, 1000 * MIB, 1, Sizing(fallback=512)).tokens == 512
+    assert size(None, 4096, E, 126 * MIB, 1, Sizing(least=64)).tokens == 64
+    assert "50%" in size(None, 40960, E, 1000 * MIB, 1, Sizing(share=0.5)).why

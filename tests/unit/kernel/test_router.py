@@ -109,3 +109,58 @@ def test_an_unproven_engine_is_marked() -> None:
 def test_ranking_is_pure() -> None:
     pairs = [(MATCH, MODEL, [], c) for c in (NPU, HF, LLAMA)]
     assert rank(pairs, NEED) == rank(list(reversed(pairs)), NEED)
+
+
+TWO = [
+    replace(
+        LLAMA, plugin="command", backend=replace(LLAMA.backend, name=name), estimate=MemoryEstimate(weights_bytes=GIB)
+    )
+    for name in ("old-build", "recent-build")
+]
+
+
+def test_a_backend_that_the_rule_names_refuses_the_others() -> None:
+    pairs = [(MATCH, MODEL, [], c) for c in (LLAMA, HF, NPU)]
+    for name in ("hf_transformers", "transformers"):
+        decision = rank(pairs, replace(NEED, backend=name))
+        assert [plan.plugin for plan in decision.plans] == ["hf_transformers"]
+        refused = {verdict.plugin: (verdict.gate, verdict.refusal) for verdict in decision.verdicts[1:]}
+        said = ("rule", f"the rule for this model names {name}")
+        assert refused == {"gguf_llamacpp": said, "rkllm": said}
+
+
+def test_a_form_that_the_rule_names_refuses_the_others() -> None:
+    other = replace(MATCH, format="safetensors")
+    reads_both = replace(HF, backend=replace(HF.backend, converts=("gguf",)))
+    decision = rank([(m, MODEL, [], reads_both) for m in (MATCH, other)], replace(NEED, format="gguf"))
+    assert [plan.match.format for plan in decision.plans] == ["gguf"]
+    assert decision.verdicts[1].refusal == "the rule for this model names the format gguf"
+
+
+def test_backends_of_one_plugin_go_by_their_own_names() -> None:
+    decision = rank([(MATCH, MODEL, [], c) for c in (*TWO, LLAMA)], NEED)
+    assert [line.split()[1] for line in decision.lines()] == ["old-build", "recent-build", "gguf_llamacpp"]
+    assert decision.runner == "old-build"
+    preferred = rank([(MATCH, MODEL, [], c) for c in (*TWO, LLAMA)], NEED, ["recent-build", "gguf_llamacpp"])
+    assert [line.split()[1] for line in preferred.lines()] == ["recent-build", "gguf_llamacpp", "old-build"]
+    forbidden = judge(MATCH, MODEL, [], TWO[0], replace(NEED, forbid=("old-build",)))
+    assert forbidden.gate == "forbidden"
+
+
+def test_a_tie_goes_to_the_one_that_knows_its_memory_better() -> None:
+    sure = replace(LLAMA, plugin="z", estimate=MemoryEstimate(weights_bytes=GIB, confidence=0.9))
+    decision = rank([(MATCH, MODEL, [], c) for c in (LLAMA, sure)], NEED)
+    assert [verdict.plugin for verdict in decision.verdicts] == ["z", "gguf_llamacpp"]
+
+
+def test_what_lies_in_main_memory_is_told_and_planned() -> None:
+    cpu = Device(kind="cpu", name="Ryzen", total_bytes=64 * GIB, free_bytes=50 * GIB)
+    large = replace(LLAMA, estimate=MemoryEstimate(weights_bytes=40 * GIB), spill=cpu, room_bytes=72 * GIB)
+    decision = rank([(MATCH, MODEL, [], large)], NEED)
+    assert "40.0 GiB of 22.0 GiB, the rest in main memory +5" in decision.lines()[0]
+    assert decision.plan is not None
+    assert [device.id for device in decision.plan.devices] == ["cuda:0", "cpu"]
+    refused = judge(
+        MATCH, MODEL, [], replace(large, context=Context(tokens=9, why="asked", fits=False, largest=4)), NEED
+    )
+    assert "cuda:0 and main memory have 72.0 GiB free" in refused.refusal

@@ -13,9 +13,9 @@ import pytest
 from anyform.builtin import echo
 from anyform.contract.facts import Evidence, Finding, FormatMatch, Metadata, Severity
 from anyform.contract.hooks import hookimpl
-from anyform.kernel.library import Library
 from anyform.kernel.plugins import PluginRecord, Plugins
 from anyform.sources.catalogue import FILE, SCHEMA, Catalogue
+from anyform.sources.library import Library
 from anyform.sources.shelf import Shelf
 
 MATCH = FormatMatch(
@@ -183,3 +183,17 @@ def test_files_that_did_not_change_are_not_read_again(tmp_path: Path) -> None:
     assert ask() == ["detect_format", "extract_metadata", "validate"]
     (folder / "b.story").unlink()
     assert ask() == ["detect_format"]
+
+
+def test_other_plugins_make_it_forget_what_they_had_a_say_in(tmp_path: Path) -> None:
+    plugins = Plugins.of({"echo": echo})
+    catalogue = Catalogue(tmp_path / FILE, plugins)
+    catalogue.remember("detect_format", "", "x", "1", [])
+    catalogue.remember("validate", "echo", "x", "1", [])
+    catalogue.close()
+    assert Catalogue(tmp_path / FILE, plugins).recall("detect_format", "", "x", "1") == []
+    plugins.records.append(PluginRecord(name="late", module="anyform.builtin.machine"))
+    catalogue.renew()
+    assert catalogue.recall("detect_format", "", "x", "1") is None
+    assert catalogue.recall("validate", "echo", "x", "1") == []
+    catalogue.close()

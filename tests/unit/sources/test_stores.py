@@ -16,11 +16,11 @@ from anyform.builtin import echo
 from anyform.contract.errors import Invalid, ModelAmbiguous, ModelNotFound
 from anyform.contract.hooks import ModelSource, Place, hookimpl
 from anyform.kernel.entry import Entry
-from anyform.kernel.library import Library
 from anyform.kernel.plugins import Plugins
 from anyform.sources import folder as own
 from anyform.sources.folder import OwnFolder
 from anyform.sources.hub_cache import HubCache
+from anyform.sources.library import Library
 from anyform.sources.lmstudio_store import LmStudioStore
 from anyform.sources.ollama_store import OllamaStore, shown_name
 from anyform.sources.shelf import Shelf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ from anyform.contract.events import Done, Event
 from anyform.contract.facts import Evidence, FormatMatch, Metadata, Plan, Settings
 from anyform.contract.jobs import Complete
 from anyform.contract.model import Stop
+from anyform.kernel.residence import Admit, Ask, Held
 from anyform.kernel.router import Decision
-from anyform.kernel.runtime import Held
 from anyform.workers.pool import Pool
 
 JOB = Complete(prompt="x")
@@ -47,6 +47,14 @@ def held(context: int = 8) -> Held:
     return Held(plan=plan, asked=settings, decision=Decision(model="m", task=None, plan=plan, verdicts=()))
 
 
+def asking(serves: Callable[[Held], bool], load: Callable[[], tuple[Any, Held]], needs: int = 0) -> Ask:
+    def admitted(admit: Admit) -> tuple[Any, Held]:
+        admit({"cpu": needs} if needs else {})
+        return load()
+
+    return Ask(name="m", serves=serves, load=admitted)
+
+
 def always(_: Held) -> bool:
     return True
 
@@ -66,7 +74,7 @@ def test_many_callers_load_once() -> None:
 
     def call() -> None:
         arrived.wait(10)
-        list(pool.lease("m", always, load).generate(JOB, Stop()))
+        list(pool.lease(asking(always, load)).generate(JOB, Stop()))
 
     threads = [threading.Thread(target=call) for _ in range(7)]
     for thread in threads:
@@ -76,7 +84,7 @@ def test_many_callers_load_once() -> None:
     for thread in threads:
         thread.join(10)
     assert len(loads) == 1
-    assert [(item[0], item[3]) for item in pool.held()] == [(fake, 0)]
+    assert [(at.model, at.users) for at in pool.residents()] == [(fake, 0)]
 
 
 def test_a_failed_load_is_shared_and_the_next_call_tries_again() -> None:
@@ -90,7 +98,7 @@ def test_a_failed_load_is_shared_and_the_next_call_tries_again() -> None:
 
     def call() -> None:
         with pytest.raises(LoadFailed) as caught:
-            pool.lease("m", always, broken)
+            pool.lease(asking(always, broken))
         faults.append(caught.value)
 
     threads = [threading.Thread(target=call) for _ in range(3)]
@@ -101,29 +109,29 @@ def test_a_failed_load_is_shared_and_the_next_call_tries_again() -> None:
     for thread in threads:
         thread.join(10)
     assert len(faults) == 3
-    assert pool.lease("m", always, lambda: (Fake(), held())) is not None
+    assert pool.lease(asking(always, lambda: (Fake(), held()))) is not None
 
 
 def test_a_dead_model_is_replaced() -> None:
     pool, first, second = Pool(), Fake(), Fake()
-    pool.lease("m", always, lambda: (first, held()))
+    pool.lease(asking(always, lambda: (first, held())))
     first.dead = True
-    assert pool.held() == []
-    pool.lease("m", always, lambda: (second, held()))
-    assert pool.held()[0][0] is second
+    assert pool.residents() == []
+    pool.lease(asking(always, lambda: (second, held())))
+    assert pool.residents()[0].model is second
     assert first.closed == 1
 
 
 def test_one_that_does_not_serve_is_replaced_once_idle() -> None:
     pool, first, second = Pool(), Fake(), Fake()
     first.go_on.clear()
-    lease = pool.lease("m", always, lambda: (first, held()))
+    lease = pool.lease(asking(always, lambda: (first, held())))
     user = threading.Thread(target=lambda: list(lease.generate(JOB, Stop())))
     user.start()
-    while not pool.held()[0][3]:
+    while not pool.residents()[0].users:
         pass
     other = threading.Thread(
-        target=lambda: pool.lease("m", lambda h: h.plan.settings.context == 16, lambda: (second, held(16)))
+        target=lambda: pool.lease(asking(lambda h: h.plan.settings.context == 16, lambda: (second, held(16))))
     )
     other.start()
     assert first.closed == 0
@@ -131,26 +139,26 @@ def test_one_that_does_not_serve_is_replaced_once_idle() -> None:
     user.join(10)
     other.join(10)
     assert first.closed == 1
-    assert pool.held()[0][0] is second
+    assert pool.residents()[0].model is second
 
 
 def test_unload_waits_for_requests_and_says_whether_there_was_one() -> None:
     pool, fake = Pool(), Fake()
     assert pool.unload("m") is False
-    pool.lease("m", always, lambda: (fake, held()))
+    pool.lease(asking(always, lambda: (fake, held())))
     assert pool.unload("m") is True
     assert fake.closed == 1
-    assert pool.held() == []
+    assert pool.residents() == []
 
 
 def test_close_closes_everything_and_refuses_more() -> None:
     pool, fake = Pool(), Fake()
-    pool.lease("m", always, lambda: (fake, held()))
+    pool.lease(asking(always, lambda: (fake, held())))
     pool.close()
     pool.close()
     assert fake.closed == 1
     with pytest.raises(Closed):
-        pool.lease("m", always, lambda: (fake, held()))
+        pool.lease(asking(always, lambda: (fake, held())))
 
 
 def test_a_load_that_ends_after_close_is_closed_too() -> None:
@@ -161,5 +169,5 @@ def test_a_load_that_ends_after_close_is_closed_too() -> None:
         return fake, held()
 
     with pytest.raises(Closed):
-        pool.lease("m", always, load)
+        pool.lease(asking(always, load))
     assert fake.closed == 1

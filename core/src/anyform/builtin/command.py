@@ -1,19 +1,19 @@
 """Any command that serves OpenAI's API, as a backend: llama-server, vLLM, SGLang, a script of your own.
 
-A model is a folder with `anyform-command.json`, which says what the server can do. The command that is run is never
-the one in that file, which may have been downloaded, but the load option `command` of the user's own configuration.
+Each table [command.NAME] of the settings file is a backend of that name for the formats that the table lists. Beside
+them, a folder with `anyform-command.json` is a model, whose file says what its server can do. The command that is run
+is never the one in that file, which may have been downloaded, but the load option `command` of the user's own settings.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from anyform.contract.errors import Invalid, RefusedRequest
+from anyform.builtin.command_option import DEVICES, FORMAT, OPTIONS, READY, READY_TIMEOUT_S, backend, checked, fill
+from anyform.contract.errors import LoadFailed, RefusedRequest
 from anyform.contract.facts import (
     BackendInfo,
     Capabilities,
@@ -30,12 +30,18 @@ from anyform.contract.facts import (
 from anyform.contract.hooks import hookimpl
 from anyform.contract.model import LoadedModel
 
+if TYPE_CHECKING:
+    from anyform.builtin.process import Server
+
 ANYFORM_CONTRACT = 1
 
 FILE = "anyform-command.json"
 TASKS = ("chat", "complete", "embed", "rerank")
-READY_TIMEOUT_S = 300.0
 BYTES_PER_TOKEN = 64 << 10
+CACHE_BYTES = 2
+"""Of one cached number, in half precision."""
+TRIES = 3
+"""Ports that are tried, where others take them in the meantime."""
 
 FILE_TYPES: Mapping[str, tuple[type, str]] = {
     "command": (list, "a list of words"),
@@ -46,13 +52,6 @@ FILE_TYPES: Mapping[str, tuple[type, str]] = {
     "context": (int, "a number of tokens"),
     "memory_bytes": (int, "a number of bytes"),
 }
-OPTIONS = ("command", "ready", "ready_timeout_s", "served_model")
-
-
-class CommandOption(Invalid):
-    """A load option that the command backend does not know, or of the wrong type."""
-
-    code = "command.option"
 
 
 class CommandNotAllowed(RefusedRequest):
@@ -62,16 +61,9 @@ class CommandNotAllowed(RefusedRequest):
 
 
 @hookimpl
-def list_backends() -> list[BackendInfo]:
-    return [
-        BackendInfo(
-            name="command",
-            reads=("command",),
-            tasks=TASKS,
-            devices=("cpu", "cuda", "rocm", "metal"),
-            local_options=OPTIONS,
-        )
-    ]
+def list_backends(tables: Mapping[str, Mapping[str, Any]]) -> list[BackendInfo]:
+    own = BackendInfo(name="command", reads=(FORMAT,), tasks=TASKS, devices=DEVICES, local_options=OPTIONS)
+    return [own, *(backend(name, table) for name, table in tables.items())]
 
 
 @hookimpl
@@ -79,7 +71,7 @@ def detect_format(files: ModelFiles) -> list[FormatMatch]:
     if FILE not in files.files:
         return []
     why = f"{FILE} describes a server"
-    return [FormatMatch(format="command", entry=FILE, files=(FILE,), evidence=Evidence.NAME, why=why)]
+    return [FormatMatch(format=FORMAT, entry=FILE, files=(FILE,), evidence=Evidence.NAME, why=why)]
 
 
 @hookimpl
@@ -117,13 +109,28 @@ def extract_metadata(files: ModelFiles, match: FormatMatch) -> Metadata:
 
 
 @hookimpl
-def estimate_memory(metadata: Metadata) -> MemoryEstimate:
+def estimate_memory(metadata: Metadata, settings: Settings) -> MemoryEstimate:
+    stated = int(checked(settings).get("memory_bytes") or 0)
+    if stated:
+        return MemoryEstimate(weights_bytes=stated, confidence=0.5, why="memory_bytes of the command's table")
+    per_token = _cache_bytes(metadata)
     return MemoryEstimate(
         weights_bytes=metadata.weight_bytes or 0,
-        bytes_per_token=BYTES_PER_TOKEN,
-        confidence=0.1,
-        why=f"a guess: memory_bytes of {FILE}, or the size of its folder, and 64 KiB a token",
+        bytes_per_token=BYTES_PER_TOKEN if per_token is None else per_token,
+        confidence=0.1 if per_token is None else 0.3,
+        why="a guess: the weights as they lie in the files, and "
+        + ("64 KiB a token" if per_token is None else "layers x KV heads x (key + value length) x 2 bytes a token"),
     )
+
+
+def _cache_bytes(metadata: Metadata) -> int | None:
+    """KV cache of one token in half precision, where the model says its shape."""
+    names = ("layers", "kv_heads", "key_length", "value_length")
+    known = [number for name in names if isinstance(number := metadata.extra.get(name), int)]
+    if len(known) < len(names):
+        return None
+    layers, heads, key, value = known
+    return layers * heads * (key + value) * CACHE_BYTES
 
 
 @hookimpl
@@ -134,32 +141,39 @@ def probe_backend(backend: BackendInfo) -> Capabilities:
 @hookimpl
 def load(plan: Plan) -> LoadedModel:
     from anyform.builtin.command_engine import CommandModel
-    from anyform.builtin.process import Server, free_port
 
-    options, extra = checked(plan.settings), plan.metadata.extra
-    template = _allowed(plan, options)
-    port = free_port()
-    server = Server(fill(template, plan, port), port, Path(plan.path))
-    ready = options.get("ready", extra.get("ready", "/v1/models"))
-    server.wait_until_ready(ready, float(options.get("ready_timeout_s", READY_TIMEOUT_S)))
-    called = options.get("served_model", extra.get("served_model", ""))
+    options = {**_stated(plan), **checked(plan.settings)}
+    server = _started(plan, _allowed(plan, options), options)
+    called = str(options.get("served_model") or "")
     return CommandModel(server, called or plan.model, find_name=not called, parallel=plan.settings.parallel or 4)
 
 
-def checked(settings: Settings) -> dict[str, Any]:
-    """The load options, with the command as a list of words. Raises CommandOption."""
-    options = dict(settings.options)
-    for name in options:
-        if name not in OPTIONS:
-            raise CommandOption(f"command has no option {name!r}.", f"It has {', '.join(OPTIONS)}.")
-    command = options.get("command", [])
-    words = shlex.split(command) if isinstance(command, str) else command
-    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
-        raise CommandOption(f"option command is {command!r}.", "Give a list of words, or one line.")
-    if not isinstance(options.get("ready_timeout_s", 1), int | float):
-        raise CommandOption(f"option ready_timeout_s is {options['ready_timeout_s']!r}.", "Give seconds.")
-    options["command"] = list(words)
-    return options
+def _stated(plan: Plan) -> Mapping[str, Any]:
+    """What a model says of its own server; nothing, for one that is a file of weights."""
+    extra = plan.metadata.extra if plan.match.format == FORMAT else {}
+    return {name: extra[name] for name in ("ready", "served_model") if name in extra}
+
+
+def _started(plan: Plan, template: Sequence[str], options: Mapping[str, Any]) -> Server:
+    """A server that is ready. One whose port was taken by a stranger after all is started again on another."""
+    from anyform.builtin.process import Claim, Server
+
+    folder = Path(plan.path) if plan.match.format == FORMAT else None
+    path = options.get("ready") or READY
+    timeout_s = float(options.get("ready_timeout_s") or READY_TIMEOUT_S)
+    refused: list[int] = []
+    while True:
+        claim = Claim.of(options["ports"], refused)
+        env = {name: fill([str(value)], plan, claim.port)[0] for name, value in options.get("env", {}).items()}
+        server = Server(fill(template, plan, claim.port), claim, folder, env)
+        try:
+            server.wait_until_ready(path, timeout_s)
+        except LoadFailed as fault:
+            refused.append(claim.port)
+            if fault.details.get("port_taken") and len(refused) < TRIES:
+                continue
+            raise
+        return server
 
 
 def _allowed(plan: Plan, options: Mapping[str, Any]) -> list[str]:
@@ -175,17 +189,3 @@ def _allowed(plan: Plan, options: Mapping[str, Any]) -> list[str]:
         f"If you trust it, put this under {table} in your anyform.toml: command = {words}",
         proposed=proposed,
     )
-
-
-def fill(template: Sequence[str], plan: Plan, port: int) -> list[str]:
-    """The command with {port}, {host}, {model_path}, {model}, {context} and {parallel} filled in."""
-    path = Path(plan.path) / str(plan.metadata.extra.get("model", "."))
-    values: Mapping[str, object] = {
-        "port": port,
-        "host": "127.0.0.1",
-        "model_path": path,
-        "model": plan.model,
-        "context": plan.settings.context or plan.metadata.context or 4096,
-        "parallel": plan.settings.parallel or 4,
-    }
-    return [re.sub(r"\{(\w+)\}", lambda found: str(values.get(found[1], found[0])), word) for word in template]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from anyform.contract.errors import ContextExceeded, Fault, Invalid, Overloaded, Unsupported
+from anyform.contract.errors import Area, ContextExceeded, Fault, Invalid, Overloaded, Unsupported
 from anyform.contract.events import (
     Event,
     Finish,
@@ -31,6 +31,7 @@ class ServerError(Fault):
     """The command's server failed; its own words are in the message."""
 
     code = "command.server"
+    area = Area.BACKEND
 
 
 def request(job: Job, model: str) -> tuple[str, dict[str, Any]]:

@@ -1,15 +1,18 @@
-"""A server process on a free loopback port: started, waited for, ended with all its children."""
+"""A server process on a loopback port: started, waited for, ended with all its children."""
 
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from anyform.contract.errors import LoadFailed
@@ -19,20 +22,65 @@ LAST_LINES = 20
 POLL_S = 0.05
 
 
-def free_port() -> int:
-    """A loopback port that nothing listened on a moment ago."""
+class Claim:
+    """A loopback port for one command, which no other process of anyform's takes meanwhile.
+
+    Between our look at a port and the command's listening on it another worker may look too, and its command would
+    then be asked for ours. So whoever claims a TCP port holds the UDP port of that number, which the system gives to
+    one process, and takes back when that ends in whatever way.
+    """
+
+    def __init__(self, port: int) -> None:
+        """Raises OSError for a port that is claimed or listened on. 0: any other."""
+        self._held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self._held.bind((HOST, port))
+            self.port = int(self._held.getsockname()[1])
+            if taken(self.port):
+                raise OSError(f"port {self.port} is in use")
+        except BaseException:
+            self._held.close()
+            raise
+
+    @classmethod
+    def of(cls, ports: range | None, refused: Collection[int] = ()) -> Claim:
+        """The first of *ports* that is free, *refused* left out; None: any. Raises LoadFailed."""
+        for port in (port for port in ports or [0] * 20 if port not in refused):
+            with suppress(OSError):
+                return cls(port)
+        named = f"of {ports[0]}-{ports[-1]} " if ports else ""
+        raise LoadFailed(f"no port {named}is free for the command.", "End what listens there, or give other ports.")
+
+    def close(self) -> None:
+        """Let go. Idempotent."""
+        self._held.close()
+
+
+def taken(port: int) -> bool:
+    """Whether something listens on that loopback port."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+        if os.name == "posix":  # else connections that ended a moment ago look like a listener
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
 
 
 class Server:
     """A command that serves HTTP on `port`; gone when `close` is called or when this process ends, however it ends."""
 
-    def __init__(self, command: Sequence[str], port: int, folder: Path) -> None:
-        """Starts *command* in *folder*; it must listen on *port* of 127.0.0.1."""
-        self.command = list(command)
-        self.port = port
+    def __init__(
+        self, command: Sequence[str], claim: Claim, folder: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Starts *command* in *folder* (None: here); it must listen on the claimed port of 127.0.0.1.
+
+        *env*: variables beside those of this process. Raises LoadFailed where the system cannot set them.
+        """
+        if env and os.name != "posix":
+            raise LoadFailed("a command's env needs a POSIX system.", "Set the variables before you start anyform.")
+        self.command, self.port, self._claim = list(command), claim.port, claim
         self.closed = threading.Event()
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         guard = Path(__file__).with_name("guard.py")
@@ -43,8 +91,17 @@ class Server:
             stderr=subprocess.STDOUT,
             cwd=folder,
         )
+        self._late = taken(self.port)  # by a stranger: the guard starts the command at the line below
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it ended already, which waiting tells
+            self._process.stdin.write(json.dumps(dict(env or {})).encode() + b"\n")
+            self._process.stdin.flush()
         self._reader = threading.Thread(target=self._read, name=f"output of {self.command[0]}", daemon=True)
         self._reader.start()
+
+    def alive(self) -> bool:
+        """Whether the command still runs."""
+        return self._process.poll() is None
 
     def ends_within(self, seconds: float) -> bool:
         """Whether the command has ended; blocks for at most *seconds* to see."""
@@ -54,6 +111,11 @@ class Server:
             return False
         return True
 
+    def ending(self) -> str:
+        """How the command ended, in words; of one that has."""
+        code = self._process.poll()
+        return f"was ended by signal {code - 128}" if code and code > 128 else f"ended with exit code {code}"
+
     def last_lines(self) -> str:
         """What the command printed last."""
         if self.ends_within(0):
@@ -61,23 +123,32 @@ class Server:
         return "\n".join(self._lines)
 
     def wait_until_ready(self, path: str, timeout_s: float) -> None:
-        """Block until GET *path* answers 200. Raises LoadFailed, with the last lines, if it ends or takes too long."""
+        """Block until GET *path* answers 200. Raises LoadFailed, with the last lines, if it ends or takes too long.
+
+        details port_taken: something else listens on its port.
+        """
+        if self._late:
+            self._fail("cannot have its port")
         deadline = time.monotonic() + timeout_s
-        while not self._answers(path):
-            if time.monotonic() > deadline:
+        ready = False
+        while not ready:
+            ready = self._answers(path)
+            if not ready and time.monotonic() > deadline:
                 self._fail(f"was not ready after {timeout_s:g} s (GET {path})")
-            if self.ends_within(POLL_S):
-                self._fail(f"ended with exit code {self._process.returncode} before it was ready")
+            if self.ends_within(POLL_S):  # also after an answer, which a stranger may have given
+                self._fail(f"{self.ending()} before it was ready")
 
     def close(self) -> None:
         """End the command and its children; returns when they have gone. Idempotent."""
         self.closed.set()
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with suppress(OSError):
+                self._process.stdin.close()
         self._process.wait()
         self._reader.join(timeout=1)
         if self._process.stdout is not None:
             self._process.stdout.close()
+        self._claim.close()
 
     def _answers(self, path: str) -> bool:
         connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
@@ -90,13 +161,16 @@ class Server:
             connection.close()
 
     def _fail(self, what: str) -> None:
+        ended = not self.alive()
         self.close()
-        said = self.last_lines()
+        said, busy = self.last_lines(), self._late or (ended and taken(self.port))
+        stranger = f" Something else listens on port {self.port}." if busy else ""
         raise LoadFailed(
-            f"the command {self.command[0]!r} {what}. It said last:\n{said or '(nothing)'}",
+            f"the command {self.command[0]!r} {what}.{stranger} It said last:\n{said or '(nothing)'}",
             "Run it by hand, or give it longer with the option ready_timeout_s.",
             command=self.command,
             output=said,
+            port_taken=busy,
         )
 
     def _read(self) -> None:

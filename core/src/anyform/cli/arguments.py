@@ -7,15 +7,18 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from anyform import config
 from anyform.config import Config
 from anyform.contract.facts import Settings
 
 
-def add_model(parser: ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a file, a folder, or a name")
+def add_model(parser: ArgumentParser, *, optional: bool = False) -> None:
+    """The model. *optional*: it may be left out, and is then the default model of the settings."""
+    left_out = "; without one, the default_model of the settings" if optional else ""
+    text = f"a file, a folder, or a name{left_out}"
+    parser.add_argument("model", nargs="?" if optional else None, metavar="MODEL", help=text)
 
 
 def add_inspection(parser: ArgumentParser, *, contexts: bool = False) -> None:
@@ -34,6 +37,9 @@ def add_json(parser: ArgumentParser) -> None:
 def add_config(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"settings (default: {config.FILE}, here or of the user)"
+    )
+    parser.add_argument(
+        "--log-level", choices=get_args(config.Level), metavar="L", help="debug, info, warning or error: what is told"
     )
 
 
@@ -138,7 +144,7 @@ def read_config(args: Namespace) -> Config:
         prefer=(*getattr(args, "prefer", ()), *found.prefer),
         forbid=(*getattr(args, "forbid", ()), *found.forbid),
         defaults=settings(args, found.defaults),
-        model={name: settings(args, merged(found.defaults, own)) for name, own in found.model.items()},
+        asked=settings(args, Settings()),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -56,6 +56,26 @@ def generation(args: Namespace) -> Generation:
         stop=tuple(args.stop),
         schema=_schema(args.schema) if args.schema else None,
         grammar=_read(args.grammar).decode(errors="replace") if args.grammar else "",
+    )
+
+
+def completed(how: Generation, request: Mapping[str, Any]) -> Generation:
+    """*how*, with what *request*, fields by the names of the HTTP interface, says where it says nothing itself."""
+    from anyform.http import generation as fields
+    from anyform.http.fields import Fields
+
+    limit = how.max_tokens or Fields(request).integer("max_tokens", "max_completion_tokens", low=1)
+    under = fields.read(Fields(request), max_tokens=limit)
+    said = {name: getattr(how.sampling, name) for name in (*FLOATS, *INTS)}
+    asked: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    form = how if how.schema is not None or how.grammar else under
+    return replace(
+        under,
+        sampling=replace(under.sampling, **asked),
+        stop=how.stop or under.stop,
+        n=1,
+        schema=form.schema,
+        grammar=form.grammar,
     )
 
 

@@ -6,11 +6,11 @@ import json
 from argparse import Namespace
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from anyform.cli.arguments import read_config
-from anyform.contract.errors import Category, Fault, Invalid
+from anyform.contract.errors import Area, Category, Fault, Invalid
 
 CONNECT_S = 5.0
 
@@ -19,14 +19,14 @@ class ServerAbsent(Fault):
     """No server answers at the address."""
 
     code = "server_absent"
-    category = Category.UNAVAILABLE
+    category, area = Category.UNAVAILABLE, Area.SERVER
 
 
 class ServerRefused(Fault):
     """The server answered with an error; the message is its own."""
 
     code = "server_refused"
-    category = Category.INVALID
+    category, area = Category.INVALID, Area.SERVER
 
 
 class Client:
@@ -46,18 +46,22 @@ class Client:
         """The server that `--url`, ANYFORM_URL or the configuration names."""
         return cls(args.url or read_config(args).server_url)
 
-    def status(self) -> Mapping[str, list[Mapping[str, Any]]]:
-        """What is loaded, as `models`, and what is being pulled, as `pulls`."""
+    def status(self) -> Mapping[str, Any]:
+        """What is loaded, as `models`, loading, as `loading`, given up, as `failed`, and being pulled, as `pulls`."""
         said = self._ask("GET", "/runtime/status")
-        return {name: cast("list[Mapping[str, Any]]", said.get(name, [])) for name in ("models", "pulls")}
+        return {"models": [], "loading": [], "failed": {}, "pulls": [], **said}
 
     def load(self, model: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """Load *model*; returns when it is ready."""
         return self._ask("POST", f"/runtime/load/{quote(model, safe='/:')}", settings)
 
-    def unload(self, model: str) -> Mapping[str, Any]:
-        """Unload *model*."""
-        return self._ask("POST", f"/runtime/unload/{quote(model, safe='/:')}", {})
+    def unload(self, model: str, now: bool = False) -> Mapping[str, Any]:
+        """Unload *model*, once its requests have ended or *now*."""
+        return self._ask("POST", f"/runtime/unload/{quote(model, safe='/:')}", {"now": now})
+
+    def refresh_plugins(self) -> Mapping[str, Any]:
+        """Have it look for plugins again: what was added, removed and changed, and all that there are."""
+        return self._ask("POST", "/runtime/plugins/refresh", {})
 
     def health(self) -> Mapping[str, Any]:
         """The server's own word on its health."""
@@ -99,7 +103,10 @@ class Client:
             return answer
         error = answer.get("error") if isinstance(answer, dict) else None
         if isinstance(error, dict) and error.get("message"):
-            raise ServerRefused(str(error["message"]))
+            said, more = str(error["message"]), error.get("suggestions") or ()
+            raise ServerRefused(
+                said, suggestions=[one for one in more if one not in said], cause=str(error.get("cause") or "")
+            )
         raise ServerRefused(f"{self.url} answered {status}, which is not anyform's.", "Check --url.")
 
 

@@ -52,23 +52,41 @@ def _execute(command: Command, args: Namespace) -> int:
     from anyform.config import debugging
 
     try:
+        _begin_log(args)
         status = command.execute(args)
         sys.stdout.flush()
         return status
     except Exception as error:
         if debugging() or (isinstance(error, OSError) and is_closed_pipe(error)):
             raise
-        message, hint, code = _told(error)
-        complain(message, hint, code=code, as_json=getattr(args, "json", False))
+        _tell(error, getattr(args, "json", False))
     return FAILED
 
 
-def _told(error: Exception) -> tuple[str, str, str]:
-    """(what happened, what to do, code)."""
+def _begin_log(args: Namespace) -> None:
+    """Tell as much as is asked for; a command that always tells something sets that up by itself."""
+    level = getattr(args, "log_level", None)
+    if level:
+        from anyform.config import Log
+        from anyform.journal import begin
+
+        begin(Log(level=level), short=True)
+
+
+def _tell(error: Exception, as_json: bool) -> None:
     from anyform.contract.errors import Fault
 
     if isinstance(error, Fault):
-        return error.message, error.hint, error.code
+        complain(error.message, error.hint, code=error.code, as_json=as_json, known=error.as_dict())
+        return
+    message, hint, code = _told(error)
+    complain(message, hint, code=code, as_json=as_json)
+
+
+def _told(error: Exception) -> tuple[str, str, str]:
+    """(what happened, what to do, code) of what is no fault."""
+    from anyform.contract.errors import Fault
+
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
         advice = "Check the disk, the permissions and where the output goes."

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 MISUSED = "misused"
 """The code of a command line that cannot be understood."""
+MORE = ("category", "area", "severity", "part", "cause", "suggestions")
+"""What programs are told of a fault beside message, code and hint."""
 
 
-def complain(message: str, hint: str = "", *, code: str, as_json: bool = False) -> None:
-    """*message*: what happened; *hint*: what to do; *code*: a fault's, for programs."""
+def complain(
+    message: str, hint: str = "", *, code: str, as_json: bool = False, known: Mapping[str, Any] | None = None
+) -> None:
+    """*message*: what happened; *hint*: what to do; *code*: a fault's, for programs; *known*: all that a fault says.
+
+    What else may help is told below the line, a line each.
+    """
+    known = known or {}
     if as_json:
         import json
 
-        said = {"error": {"message": message, "code": code, "hint": hint}}
-        sys.stderr.write(json.dumps(said, ensure_ascii=False) + "\n")
+        said = {"message": message, "code": code, "hint": hint, **{name: known[name] for name in MORE if name in known}}
+        sys.stderr.write(json.dumps({"error": said}, ensure_ascii=False) + "\n")
         return
     from anyform.cli.terminal import errors
 
     terminal, text = errors(), f"{message} {hint}"
     terminal.line(terminal.paint(f"anyform: {' '.join(text.split())}", "red"))
+    for other in known.get("suggestions", ()):
+        if other != hint:
+            terminal.line(f"  or: {' '.join(other.split())}")

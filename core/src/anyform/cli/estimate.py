@@ -73,12 +73,27 @@ def _print(
     if told:
         terminal.line()
         table(terminal, HEAD, [_row(memory) for memory in told])
-        for line in wrapped(f"estimated: {told[0].why}", terminal.width) if told[0].why else ():
+        sure = f"estimated ({told[0].confidence:.0%} sure)"
+        for line in wrapped(f"{sure}: {told[0].why}", terminal.width) if told[0].why else ():
             terminal.line(terminal.paint(line, "dim"))
         over = [str(memory.context) for memory in told if (memory.context or 0) > (metadata.context or math.inf)]
         if over:
             note = f"note: {', '.join(over)}: over the {metadata.context} that the model was trained for"
             terminal.line(terminal.paint(note, "yellow"))
+    for memory in told:
+        _advise(terminal, memory)
+
+
+def _advise(terminal: Terminal, memory: Memory) -> None:
+    """What would make that context fit, where it does not."""
+    if memory.advice:
+        terminal.line()
+        terminal.line(terminal.paint(f"what makes {memory.context or 'it'} fit", "bold"))
+    for one in memory.advice:
+        first, *more = wrapped(str(one), terminal.width, 4)
+        terminal.line(f"  {first}")
+        for line in more:
+            terminal.line(f"    {line}")
 
 
 def _facts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from typing import Any
 
 from anyform.cli import document
@@ -15,6 +15,13 @@ from anyform.cli.terminal import errors, output
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("model", metavar="MODEL", help="a name that the server knows")
+    parser.add_argument("--backend", metavar="B", help="the plugin or backend that is to run it")
+    parser.add_argument(
+        "--pin",
+        action=BooleanOptionalAction,
+        help="keep it: never evict it, never unload it when idle (--no-pin: as others)",
+    )
+    parser.add_argument("--keep-alive", metavar="T", help="unload it after so long unused: 300, 5m, 2h; -1: never")
     add_json(parser)
     add_settings(parser)
     add_server(parser)
@@ -41,5 +48,13 @@ def execute(args: Namespace) -> int:
 
 def _settings(args: Namespace) -> dict[str, Any]:
     """What was asked for, as the endpoint takes it."""
-    named = {"context": args.context, "parallel": args.parallel, "device": args.device, "options": dict(args.option)}
-    return {name: value for name, value in named.items() if value}
+    named = {
+        "context": args.context,
+        "parallel": args.parallel,
+        "device": args.device,
+        "options": dict(args.option) or None,
+        "backend": args.backend,
+        "pin": args.pin,
+        "keep_alive": args.keep_alive,
+    }
+    return {name: value for name, value in named.items() if value is not None}

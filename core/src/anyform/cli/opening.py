@@ -5,16 +5,17 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anyform.cli.arguments import read_config
-from anyform.config import Config
-from anyform.contract.errors import Fault, ModelAmbiguous, ModelNotFound
+from anyform.config import Config, config_folder
+from anyform.contract.errors import Fault, Invalid, ModelAmbiguous, ModelNotFound
 
 if TYPE_CHECKING:
     from anyform.kernel.entry import Entry
+    from anyform.kernel.plugins import Plugins
     from anyform.kernel.runtime import Runtime
     from anyform.sources.hubname import Reference
 
@@ -27,18 +28,23 @@ OWN = "anyform"
 @contextmanager
 def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
     """A runtime over the library that *config* describes; closed at the end."""
+    from anyform import rules
     from anyform.assembly import start
+    from anyform.kernel.context import Sizing
+    from anyform.sources.pattern import contexts
 
     runtime = start(
         config.models.paths,
         where=where,
         folders=config.models.folders,
         aliases=config.models.aliases,
-        settings=config.model,
-        defaults=config.defaults,
+        rules=rules.of(config),
+        lifecycle=config.lifecycle,
+        sizing=Sizing(patterns=contexts(config_folder() / "contexts.toml")),
         prefer=config.prefer,
         forbid=config.forbid,
         state=config.state_folder,
+        plugins=_plugins(config),
         stores=config.stores,
         order=config.models.quantizations,
     )
@@ -48,13 +54,27 @@ def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
         runtime.close()
 
 
+def _plugins(config: Config) -> Plugins:
+    """Every installed plugin, with what the settings say for it. Raises Invalid for a backend that has one's name."""
+    from anyform.workers.trial import discover
+
+    plugins = discover(config.state_folder)
+    for name in config.command:
+        if plugins.record(name) is not None:
+            raise Invalid(f"{config.file}: command.{name} has the name of a plugin.", "Call it otherwise.")
+    plugins.tables = {"command": {name: asdict(table) for name, table in config.command.items()}}
+    return plugins
+
+
 @contextmanager
 def opened_for(args: Namespace, where: Where = "worker", absent: Absent = "refuse") -> Iterator[tuple[Runtime, str]]:
-    """A runtime, and the name in it of the model that `args.model` means: a path if that exists, else a name.
+    """A runtime, and the name in it of the model that `args.model` means: a path if that exists, else a name; if it is
+    empty, `default_model` of the settings.
 
     *absent*: what to do about `owner/repo` that is not here: refuse, look at it where it lies, or pull it.
     """
     config = read_config(args)
+    args.model = args.model or config.default_model
     path, variant = _path(args.model)
     if path is None:
         with opened(with_own(config) if absent == "pull" else config, where) as runtime:

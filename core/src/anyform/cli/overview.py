@@ -1,7 +1,7 @@
 """What `anyform --help` prints: plain text, since building all the parsers would take longer than all the rest."""
 
 COMMANDS = {
-    "run": ("MODEL [PROMPT ...]", "chat with a model, or answer one prompt"),
+    "run": ("[MODEL [PROMPT ...]]", "chat with a model, or answer one prompt"),
     "serve": ("[PATH ...]", "serve models over HTTP, as OpenAI does"),
     "pull": ("MODEL", "fetch a model from the hub"),
     "list": ("", "the models that are known"),
@@ -19,6 +19,7 @@ COMMANDS = {
     "login": ("", "store a token of the hub"),
     "logout": ("", "forget the stored token"),
     "whoami": ("", "the account that the hub takes us for"),
+    "config": ("", "where the settings are, and what they are"),
     "plugins": ("", "what is installed, and what is broken"),
     "doctor": ("", "check this machine, and say what to do"),
     "bench": ("MODEL", "measure a model's speed here"),

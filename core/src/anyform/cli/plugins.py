@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from anyform.cli import document
-from anyform.cli.arguments import add_config, add_json, read_config
+from anyform.cli.arguments import add_json, add_server, read_config
+from anyform.cli.client import Client, ServerAbsent
 from anyform.cli.opening import opened
 from anyform.cli.table import Cell, pairs, table
-from anyform.cli.terminal import Terminal, output
+from anyform.cli.terminal import Terminal, errors, output
 
 if TYPE_CHECKING:
     from anyform.kernel.choice import EngineState
     from anyform.kernel.plugins import PluginRecord
 
 HEAD = ("PLUGIN", "VERSION", "STATE", "READS", "HOOKS")
+CHANGES = ("added", "removed", "changed")
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     add_json(parser)
-    add_config(parser)
+    add_server(parser)
+    parser.add_argument(
+        "--refresh", action="store_true", help="have the running server find what was installed or removed meanwhile"
+    )
 
 
 def execute(args: Namespace) -> int:
     """Print one row a plugin, then the trouble; 1 if one is broken."""
+    if args.refresh:
+        _refresh(args)
     from dataclasses import replace
 
     from anyform.config import Models
@@ -38,6 +46,31 @@ def execute(args: Namespace) -> int:
     else:
         _print(output(), records, engines, failures)
     return 0 if all(record.sound for record in records) else 1
+
+
+def _refresh(args: Namespace) -> None:
+    """Have the server look again, and say what it found. Where none runs, that is said: the next will look anyway.
+
+    Raises ServerAbsent if none runs at an address that was given.
+    """
+    client = Client.of(args)
+    try:
+        found = client.refresh_plugins()
+    except ServerAbsent:
+        if args.url:
+            raise
+        errors().line(errors().paint(f"no server runs at {client.url}: there is none to tell", "dim"))
+        return
+    for line in _told(client.url, found):
+        errors().line(line)
+
+
+def _told(url: str, found: Mapping[str, Any]) -> list[str]:
+    """What a server's look brought, in lines."""
+    broken = {one["name"]: one["reason"] for one in found.get("plugins", ()) if not one["sound"]}
+    lines = [f"{url}: {kind} {', '.join(found[kind])}" for kind in CHANGES if found.get(kind)]
+    fresh = [name for kind in ("added", "changed") for name in found.get(kind, ()) if name in broken]
+    return [*(lines or [f"{url}: the plugins are as they were"]), *(f"{name}: {broken[name]}" for name in fresh)]
 
 
 def _document(record: PluginRecord, engines: list[EngineState]) -> dict[str, Any]:

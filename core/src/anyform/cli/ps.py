@@ -16,7 +16,7 @@ from anyform.cli.terminal import Terminal, errors, output
 from anyform.kernel.units import size
 from anyform.sources.hubmeter import PullState
 
-HEAD = ("MODEL", "PLUGIN", "DEVICE", "CONTEXT", "ACTIVE", "MEMORY", "PID", "LOADED FOR")
+HEAD = ("MODEL", "STATE", "PLUGIN", "DEVICE", "CONTEXT", "ACTIVE", "MEMORY", "PID", "LOADED FOR", "UNTIL")
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -35,8 +35,12 @@ def execute(args: Namespace) -> int:
         return 0
     if models:
         _print(terminal, models)
-    else:
+    elif not status["loading"]:
         errors().line(f"{client.url} has no model loaded; the first request for one loads it")
+    for coming in status["loading"]:
+        terminal.line(_coming(coming))
+    for name, why in status["failed"].items():
+        terminal.line(terminal.paint(f"{name} crashed too often: {why}. `anyform load {name}` tries again", "red"))
     for pull in status["pulls"]:
         terminal.line(_pull(pull))
     return 0
@@ -52,6 +56,21 @@ def _print(terminal: Terminal, models: Sequence[Mapping[str, Any]]) -> None:
             terminal.line(terminal.paint(f"{model.get('model')}: {note}", "yellow"))
 
 
+def _coming(model: Mapping[str, Any]) -> str:
+    """What is not loaded yet, and how many requests wait for it."""
+    doing = "waits for memory" if model.get("status") == "waiting" else "loads"
+    since, requests = duration(model.get("since_s", 0)), model.get("waiting", 0)
+    return f"{model.get('model')} {doing} since {since}; {requests} request{'s' if requests != 1 else ''} for it"
+
+
+def _until(model: Mapping[str, Any]) -> Cell:
+    """When it will be unloaded if nobody uses it."""
+    if model.get("pinned"):
+        return ("pinned", "green")
+    left = model.get("expires_s")
+    return "-" if left is None else f"in {duration(max(left, 0))}"
+
+
 def _pull(pull: Mapping[str, Any]) -> str:
     """How far a pull is, and how many requests wait for it."""
     state = PullState(**{field.name: pull[field.name] for field in fields(PullState) if field.name in pull})
@@ -64,6 +83,7 @@ def _row(model: Mapping[str, Any]) -> list[Cell]:
     memory, since = model.get("memory_bytes"), model.get("since_s")
     return [
         (str(model.get("model", "-")), "cyan"),
+        str(model.get("status", "-")),
         str(model.get("plugin") or model.get("runtime") or "-"),
         str(model.get("device") or "-"),
         f"{model.get('context') or '-'} x {model.get('parallel') or '-'}",
@@ -71,4 +91,5 @@ def _row(model: Mapping[str, Any]) -> list[Cell]:
         size(memory) if memory else "-",
         str(model.get("pid") or "-"),
         duration(since) if since is not None else "-",
+        _until(model),
     ]

@@ -11,6 +11,7 @@ from anyform.cli.table import duration
 from anyform.cli.terminal import errors, output
 from anyform.contract.facts import Severity
 from anyform.kernel.units import size
+from anyform.workers.trial import discover
 
 if TYPE_CHECKING:
     from anyform.sources.hubpull import Pulled
@@ -34,13 +35,12 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> int:
     """Fetch, and say what came; 1 if the model is not sound at its origin already."""
-    from anyform.kernel.plugins import Plugins
     from anyform.sources.hubname import require
     from anyform.sources.hubpull import Wish
 
     config = read_config(args)
     wish = Wish(reference=require(args.model), include=tuple(args.include), names=tuple(args.file))
-    plugins = Plugins.discover(config.state_folder)
+    plugins = discover(config.state_folder)
     pulled = pulling.fetched(pulling.hub_of(config), plugins, config, wish)
     if args.json:
         document.show(pulled)

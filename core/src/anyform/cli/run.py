@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Mapping
@@ -10,14 +9,19 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from anyform import config
 from anyform.cli import asking, document
 from anyform.cli.arguments import add_library, add_model, add_offline, add_settings
 from anyform.cli.asking import Reply
 from anyform.cli.background import Answer, waited
+from anyform.cli.complaint import MISUSED, complain
 from anyform.cli.opening import opened_for, spelled
+from anyform.cli.parser import EXIT
 from anyform.cli.terminal import Terminal, errors, output
+from anyform.config import Log
 from anyform.contract.errors import Invalid, Unsupported
 from anyform.contract.events import Event, Reasoning, Text
+from anyform.journal import begin
 
 if TYPE_CHECKING:
     from anyform.contract.jobs import Chat, Complete
@@ -31,7 +35,7 @@ answer that once and end; only the answer goes to standard output."""
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = DESCRIPTION
-    add_model(parser)
+    add_model(parser, optional=True)
     parser.add_argument(
         "prompt", nargs="*", default=[], metavar="PROMPT", help="what to ask; `-` stands for standard input"
     )
@@ -51,14 +55,20 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> int:
     """Chat, or answer once."""
+    if not args.model and not config.load(args.config).default_model:
+        hint = "Name one, or set default_model in anyform.toml; see `anyform run --help`."
+        complain("MODEL is missing.", hint, code=MISUSED, as_json=args.json)
+        return EXIT
     how, prompt = asking.generation(args), _prompt(args)
     if prompt is not None and not prompt.strip() and not args.image:
         raise Invalid("the prompt is empty.", "Give one on the command line, or pipe it in.")
-    logging.basicConfig(format="anyform: %(message)s", level=logging.WARNING)
+    begin(Log(level=args.log_level or "warning"), short=True)
     with opened_for(args, "here" if args.here else "worker", absent="pull") as (runtime, name):
         choice = runtime.library.choice(spelled(runtime, args, name))
         if choice:
             errors().line(errors().paint(f"{name}: {choice}", "dim"))
+        rule = runtime.rule(runtime.find(name))
+        args.system, how = args.system or rule.system, asking.completed(how, rule.request)
         task = _task(runtime, name, args.raw)
         if prompt is None:
             from anyform.cli.chat import Conversation

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from anyform.cli.arguments import add_library, add_offline, add_settings, positive, read_config
 from anyform.cli.greeting import EVERYWHERE, SHOWN, announce
@@ -16,8 +15,9 @@ from anyform.cli.opening import opened, with_own
 from anyform.cli.pulling import pulls_of
 from anyform.cli.run import load
 from anyform.cli.terminal import errors, output
-from anyform.config import Config
+from anyform.config import Config, LogFormat
 from anyform.contract.errors import Fault, Invalid, OutOfMemory
+from anyform.journal import begin
 
 if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
@@ -36,8 +36,12 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="H", help="a further name that clients may use"
     )
-    parser.add_argument("--preload", action="store_true", help="load what is named before the first request")
+    parser.add_argument(
+        "--warm", "--preload", dest="preload", action="store_true", help="load what is named before the first request"
+    )
     parser.add_argument("--pull", action="store_true", help="fetch owner/repo from the hub when a request names it")
+    parser.add_argument("--log-file", type=Path, metavar="FILE", help="log also into FILE, begun anew when it is full")
+    parser.add_argument("--log-format", choices=get_args(LogFormat), help="lines of text, or of JSON")
     add_offline(parser)
     add_settings(parser)
     add_library(parser)
@@ -46,9 +50,7 @@ def configure(parser: ArgumentParser) -> None:
 def execute(args: Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     config = _configured(args)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    for client in ("httpx", "httpx2"):  # they tell every address, and a hub signs those of its files
-        logging.getLogger(client).setLevel(logging.WARNING)
+    begin(config.log)
     with suppress(KeyboardInterrupt), opened(with_own(config) if config.models.pull else config) as runtime:
         _serve(runtime, config, args.preload)
     return 0
@@ -71,6 +73,8 @@ def _configured(args: Namespace) -> Config:
         allowed_hosts=(*found.server.allowed_hosts, *args.allow_host),
         **{name: value for name, value in asked.items() if value is not None},
     )
+    log = {"level": args.log_level, "file": args.log_file, "format": args.log_format}
+    found = replace(found, log=replace(found.log, **{name: value for name, value in log.items() if value}))
     return replace(found, server=server, models=replace(found.models, pull=found.models.pull or args.pull))
 
 
@@ -78,7 +82,7 @@ def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
     from anyform.http import server
 
     host, port = config.server.host, config.server.port
-    _check(runtime, config)
+    _check(runtime)
     if host not in LOOPBACK:
         where = "all interfaces" if host in EVERYWHERE else host
         warning = f"listening on {where}: whoever reaches this machine can use it; no key is asked for"
@@ -89,12 +93,12 @@ def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
     ready = partial(announce, output(), runtime, config.server)
     pulls = pulls_of(config, runtime)
     try:
-        server.serve(runtime, host, port, config.server, ready=ready, log=errors().line, pulls=pulls)
+        server.serve(runtime, host, port, config.server, ready=ready, pulls=pulls)
     finally:
         pulls.close()
 
 
-def _check(runtime: Runtime, config: Config) -> None:
+def _check(runtime: Runtime) -> None:
     """Raise what no request could mend: a path that is no model, settings that no backend takes.
 
     A context that was asked for and does not fit is one of these if no model fits with it.
@@ -106,15 +110,14 @@ def _check(runtime: Runtime, config: Config) -> None:
         refused = {verdict.gate: verdict.refusal for verdict in decision.verdicts}
         if decision.plan is None and "settings" in refused:
             raise Invalid(f"{name} cannot be served so: {refused['settings']}")
-        if decision.plan is None and "memory" in refused and _context_asked(runtime, config, name):
+        if decision.plan is None and "memory" in refused and _context_asked(runtime, name):
             too_large.append(f"{name} cannot be served so: it {refused['memory']}.")
     if too_large and len(too_large) == len(names):
         raise OutOfMemory(too_large[0])
 
 
-def _context_asked(runtime: Runtime, config: Config, name: str) -> bool:
-    own = (config.model.get(known) for known in (name, *runtime.find(name).aliases))
-    return any(settings.context is not None for settings in (config.defaults, *own) if settings)
+def _context_asked(runtime: Runtime, name: str) -> bool:
+    return runtime.rule(runtime.find(name)).settings.context is not None
 
 
 def _preload(runtime: Runtime) -> None:

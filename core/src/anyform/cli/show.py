@@ -111,7 +111,14 @@ def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Sequence
         ("loads with", loaded),
         ("memory", f"{size(decision.estimate_bytes)} estimated" if decision.estimate_bytes else ""),
         ("memory by context", " · ".join(_at(one) for one in memory if one.context)),
+        ("what makes it fit", "\n".join(_helps(memory))),
     ]
+
+
+def _helps(memory: Sequence[Memory]) -> list[str]:
+    """Advice for the smallest context that does not fit."""
+    first = next((one for one in memory if one.advice), None)
+    return [f"{first.context}: {one}" if first.context else str(one) for one in first.advice] if first else []
 
 
 def _at(memory: Memory) -> str:

@@ -14,8 +14,8 @@ from anyform.cli.named import known
 from anyform.cli.opening import opened
 from anyform.cli.table import Cell, table
 from anyform.cli.terminal import errors, output
-from anyform.kernel.reader import together
 from anyform.kernel.units import size
+from anyform.sources.reader import together
 
 if TYPE_CHECKING:
     from anyform.config import Config

@@ -1,14 +1,19 @@
 """The closed family of faults. Each says what happened, with the value, and what to do.
 
-Categories are closed, since the edges (HTTP, CLI) must know them all; codes are open: a plugin
-subclasses a fault and gives it a code of its own, `plugin.code`.
+Categories and areas are closed, since the edges (HTTP, CLI, log) must know them all; codes are open: a plugin
+subclasses a fault and gives it a code of its own, `plugin.code`, and the area and severity that are true of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar
+
+from anyform.contract.facts import Severity
+
+PARTS = ("model", "plugin", "backend", "device", "file", "path", "param")
+"""Details that name what a fault is about, the most telling first."""
 
 
 class Category(StrEnum):
@@ -24,39 +29,87 @@ class Category(StrEnum):
     INTERNAL = "internal"  # 500
 
 
+class Area(StrEnum):
+    """Where to look for the trouble, as its user thinks of it; the value crosses the wire."""
+
+    REQUEST = "request"
+    MODEL = "model"
+    FORMAT = "format"
+    BACKEND = "backend"
+    MEMORY = "memory"
+    HARDWARE = "hardware"
+    NETWORK = "network"
+    AUTHENTICATION = "authentication"
+    STORAGE = "storage"
+    PLUGIN = "plugin"
+    SERVER = "server"
+
+
 class Fault(Exception):  # noqa: N818 - the design's word, and the base of names that say the situation
-    """A problem that a user can read. Raise a subclass where one fits."""
+    """A problem that a user can read. Raise a subclass where one fits.
+
+    severity: INFO where the caller alone is to do otherwise; WARNING where it may pass, or less may be asked for;
+    CRITICAL where it stays until somebody repairs something here. The log's level follows it.
+    """
 
     code: ClassVar[str] = "internal_error"
     category: ClassVar[Category] = Category.INTERNAL
+    area: ClassVar[Area] = Area.SERVER
+    severity: ClassVar[Severity] = Severity.WARNING
 
-    def __init__(self, message: str, hint: str = "", **details: Any) -> None:
-        """*message*: what happened, with the value. *hint*: what to do. *details*: JSON values for programs."""
+    def __init__(
+        self, message: str, hint: str = "", *, suggestions: Sequence[str] = (), cause: str = "", **details: Any
+    ) -> None:
+        """*message*: what happened, with the value. *hint*: what to do; *suggestions*: what else may help.
+
+        *cause*: what it goes back to; empty: the exception that it is raised from says that. *details*: JSON values for
+        programs; `part`, the name of the model, plugin, file, ... that it is about, is the first of PARTS among them.
+        """
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint, self._more, self._cause = message, hint, tuple(suggestions), cause
         self.details: dict[str, Any] = details
+        self.part = next((str(details[name]) for name in PARTS if details.get(name)), "")
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        """What to do, the likeliest to help first: the hint, then the others."""
+        return (self.hint, *self._more) if self.hint else self._more
+
+    @property
+    def cause(self) -> str:
+        """The root cause in words; empty: none is known beyond the message."""
+        error = self.__cause__
+        while error is not None and error.__cause__ not in (None, error, self):
+            error = error.__cause__
+        told = error.message if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
+        return self._cause or (told if error is not None else "")
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form; `revive` turns it back."""
         return {
             "code": self.code,
             "category": self.category.value,
+            "area": self.area.value,
+            "severity": self.severity.name.lower(),
             "message": self.message,
             "hint": self.hint,
+            "suggestions": list(self.suggestions),
+            "cause": self.cause,
+            "part": self.part,
             "details": self.details,
         }
 
     @staticmethod
     def revive(data: Mapping[str, Any]) -> Fault:
         """The fault that `as_dict` described; of its own class where that is known here."""
-        known = _by_code(Fault).get(str(data["code"]))
-        cls = known or _foreign(str(data["code"]), Category(data["category"]))
-        revived = cls.__new__(cls)
-        Fault.__init__(revived, str(data["message"]), str(data.get("hint", "")), **dict(data.get("details", {})))
+        cls = _by_code(Fault).get(str(data["code"])) or _foreign(data)
+        revived, hint, said = cls.__new__(cls), str(data.get("hint", "")), data.get("suggestions", ())
+        more, cause = said[1:] if hint else said, str(data.get("cause", ""))
+        Fault.__init__(revived, str(data["message"]), hint, suggestions=more, cause=cause)
+        revived.part, revived.details = str(data.get("part", "")), dict(data.get("details", {}))
         return revived
 
 
@@ -68,23 +121,25 @@ def _by_code(cls: type[Fault]) -> dict[str, type[Fault]]:
     return found
 
 
-def _foreign(code: str, category: Category) -> type[Fault]:
+def _foreign(data: Mapping[str, Any]) -> type[Fault]:
     """A class for a code that only the worker's plugin defines."""
-    return type("ForeignFault", (Fault,), {"code": code, "category": category})
+    area, severity = Area(data.get("area", Fault.area)), Severity[str(data.get("severity", "warning")).upper()]
+    own = {"code": str(data["code"]), "category": Category(data["category"]), "area": area, "severity": severity}
+    return type("ForeignFault", (Fault,), own)
 
 
 class Invalid(Fault):
     """The request or option itself is wrong."""
 
     code = "invalid_request"
-    category = Category.INVALID
+    category, area, severity = Category.INVALID, Area.REQUEST, Severity.INFO
 
 
 class Unsupported(Fault):
     """Well formed, but not something this model or backend does."""
 
     code = "unsupported"
-    category = Category.UNSUPPORTED
+    category, area, severity = Category.UNSUPPORTED, Area.REQUEST, Severity.INFO
 
 
 class ContextExceeded(Invalid):
@@ -97,7 +152,7 @@ class ModelNotFound(Fault):
     """No model of that name."""
 
     code = "model_not_found"
-    category = Category.NOT_FOUND
+    category, area, severity = Category.NOT_FOUND, Area.MODEL, Severity.INFO
 
 
 class ModelAmbiguous(ModelNotFound):
@@ -110,49 +165,49 @@ class UnknownFormat(Fault):
     """Files that no installed plugin recognises."""
 
     code = "unknown_format"
-    category = Category.UNSUPPORTED
+    category, area, severity = Category.UNSUPPORTED, Area.FORMAT, Severity.INFO
 
 
 class InvalidModel(Fault):
     """Validation found something critical; details: findings."""
 
     code = "invalid_model"
-    category = Category.UNSUPPORTED
+    category, area, severity = Category.UNSUPPORTED, Area.FORMAT, Severity.CRITICAL
 
 
 class NoBackend(Fault):
     """No backend passes the gates; details: refusals, one a candidate."""
 
     code = "no_backend"
-    category = Category.UNSUPPORTED
+    category, area = Category.UNSUPPORTED, Area.BACKEND
 
 
 class EngineMissing(Fault):
     """The backend's engine is not installed; the hint quotes the command."""
 
     code = "engine_missing"
-    category = Category.UNAVAILABLE
+    category, area, severity = Category.UNAVAILABLE, Area.BACKEND, Severity.CRITICAL
 
 
 class OutOfMemory(Fault):
     """The model does not fit; the hint says what would."""
 
     code = "out_of_memory"
-    category = Category.UNAVAILABLE
+    category, area = Category.UNAVAILABLE, Area.MEMORY
 
 
 class LoadFailed(Fault):
     """The engine refused the model, or its worker died loading it."""
 
     code = "load_failed"
-    category = Category.UNAVAILABLE
+    category, area = Category.UNAVAILABLE, Area.BACKEND
 
 
 class WorkerDied(Fault):
     """The process that ran the model ended in the middle of a request."""
 
     code = "worker_died"
-    category = Category.UNAVAILABLE
+    category, area = Category.UNAVAILABLE, Area.BACKEND
 
 
 class Overloaded(Fault):
@@ -173,27 +228,29 @@ class PluginFault(Fault):
     """An addressed hook raised something that is no fault; details: plugin, hook, cause."""
 
     code = "plugin_error"
+    area, severity = Area.PLUGIN, Severity.CRITICAL
 
     def __init__(self, plugin: str, hook: str, cause: BaseException | str) -> None:
         text = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
         super().__init__(
             f"plugin {plugin} failed in {hook}: {text}.",
             f"This is a bug in {plugin}; `anyform plugins` shows its version and home.",
+            cause=text,
             plugin=plugin,
             hook=hook,
-            cause=text,
         )
+        self.details["cause"] = text
 
 
 class RefusedRequest(Fault):
     """Something that a request must not reach: a path, a private address, code from a model."""
 
     code = "refused"
-    category = Category.REFUSED
+    category, area, severity = Category.REFUSED, Area.REQUEST, Severity.INFO
 
 
 class TooLarge(Fault):
     """A body or an input over a limit; details: limit."""
 
     code = "too_large"
-    category = Category.TOO_LARGE
+    category, area, severity = Category.TOO_LARGE, Area.REQUEST, Severity.INFO

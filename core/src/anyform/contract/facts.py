@@ -169,6 +169,8 @@ class BackendInfo:
     alone; a request over HTTP that names one is refused."""
     reductions: tuple[Reduction, ...] = ()
     """Tried in this order, cumulatively."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Load options that go with this backend wherever the user gives no others; they reach `load` in the plan."""
 
 
 @fact
@@ -197,6 +199,19 @@ class Settings:
 
 
 @fact
+class Saving:
+    """Load options with which a model takes less memory."""
+
+    options: Mapping[str, Any]
+    bytes: int
+    """How much less, with the settings that were asked about."""
+    why: str
+    """What it is and what it costs, in one clause."""
+    moves: bool = False
+    """Whether the bytes go from the accelerator to main memory; else they are not needed at all."""
+
+
+@fact
 class MemoryEstimate:
     """What a model will occupy, as a function of its settings: fixed + per_token * context * parallel."""
 
@@ -209,6 +224,16 @@ class MemoryEstimate:
     """0 a guess ... 1 measured."""
     why: str = ""
     """The formula in words, with its source."""
+    accelerated: float = 1.0
+    """The share that lies on the accelerator that it runs on; the rest lies in main memory."""
+    savings: tuple[Saving, ...] = ()
+    """What the backend could do with less, the mildest first."""
+
+    def spread(self, settings: Settings, device: str) -> dict[str, int]:
+        """Bytes needed, by device id, where the model runs on *device*."""
+        total = self.at(settings)
+        there = total if device == "cpu" else round(total * self.accelerated)
+        return {device: there} if there == total else {device: there, "cpu": total - there}
 
     def at(self, settings: Settings) -> int:
         """Bytes needed with these settings (context x parallel tokens of KV cache)."""

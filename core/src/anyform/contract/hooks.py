@@ -96,8 +96,8 @@ class Runtime(Protocol):
 
 
 @hookspec
-def list_backends() -> list[BackendInfo]:
-    """Asks: which engines can you drive, and what do they read and do?
+def list_backends(tables: Mapping[str, Mapping[str, Any]]) -> list[BackendInfo]:
+    """Asks: which engines can you drive, what do they read and do? *tables*: your plugin's part of the settings file.
     When and where: collected, at start, in every process.
     Engine: not imported.
     Empty means: this plugin brings no engine.

@@ -21,9 +21,13 @@ from anyform.http import chat, completion, embedding, fault, fields, rerank
 from anyform.http.arrival import Bounded
 from anyform.http.config import HttpConfig
 from anyform.http.control import Control
+from anyform.http.events import Events
 from anyform.http.guard import Guard
+from anyform.http.hardware import Machine
 from anyform.http.health import Health
+from anyform.http.metrics import Exposition
 from anyform.http.model import Models
+from anyform.http.plugin import Installed
 from anyform.http.pull import Pull
 from anyform.http.registry import Registry
 from anyform.http.service import Read, Service
@@ -54,14 +58,16 @@ def create(runtime: Runtime, config: HttpConfig | None = None, pulls: Pulls | No
     app.add_middleware(Bounded, arrivals=service.arrivals)
     _add_faults(app)
     _add_texts(app, service)
-    _add_rest(app, service)
-    runtime.plugins.ask_all("add_routes", routes=app, runtime=runtime)
+    app.state.events, installed = Events(runtime.news), Installed(service, app)
+    _add_rest(app, service, installed)
+    installed.add_routes()
     return app
 
 
 @asynccontextmanager
 async def _lifespan(service: Service, app: FastAPI) -> AsyncIterator[None]:
     yield
+    service.metrics.close()
     service.threads.close()
 
 
@@ -81,12 +87,16 @@ def _add_texts(app: FastAPI, service: Service) -> None:
 
 def _endpoint(service: Service, read: Read) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return await service.answer(request, read)
+        try:
+            return await service.answer(request, read)
+        except Fault as refusal:
+            service.metrics.refused(request.url.path, refusal)
+            raise
 
     return endpoint
 
 
-def _add_rest(app: FastAPI, service: Service) -> None:
+def _add_rest(app: FastAPI, service: Service, installed: Installed) -> None:
     models, health, control = Models(service), Health(service), Control(service)
     registry, pull = Registry(service), Pull(service)
     routes: list[tuple[str, str, Callable[..., Any]]] = [
@@ -94,6 +104,11 @@ def _add_rest(app: FastAPI, service: Service) -> None:
         ("GET", "/v1/models/{model:path}", models.one),
         ("GET", "/health", health.live),
         ("GET", "/ready", health.ready),
+        ("GET", "/metrics", Exposition(service).metrics),
+        ("GET", "/runtime/events", app.state.events.events),
+        ("GET", "/runtime/hardware", Machine(service).hardware),
+        ("GET", "/runtime/plugins", installed.plugins),
+        ("POST", "/runtime/plugins/refresh", installed.refresh),
         ("GET", "/runtime/status", control.status),
         ("POST", "/runtime/load/{model:path}", control.load),
         ("POST", "/runtime/unload/{model:path}", control.unload),
@@ -117,6 +132,7 @@ def _add_faults(app: FastAPI) -> None:
 
     @app.exception_handler(Fault)
     async def known(request: Request, error: Fault) -> Response:
+        fault.tell(error, request.url.path)
         return fault.response(error)
 
     @app.exception_handler(HTTPException)

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from anyform.contract.errors import Category, Closed, Fault
+from anyform.contract.errors import Area, Category, Closed, Fault
 from anyform.http import fault
 
 WAIT_S = 60
@@ -16,7 +16,7 @@ class BodyLate(Fault):
     """A body of which nothing came for too long."""
 
     code = "request_timeout"
-    category = Category.INVALID
+    category, area = Category.INVALID, Area.NETWORK
     status = 408
 
 

@@ -36,6 +36,9 @@ class Remote(Protocol):
     def death(self) -> WorkerDied:
         """What became of a worker that hung up; may block for seconds."""
 
+    def awaited(self, more: int) -> None:
+        """So many more requests wait for the worker's next word; fewer, where their reader holds it back."""
+
 
 class Source(Protocol):
     """The events of a request."""
@@ -104,7 +107,9 @@ async def start(model: LoadedModel, job: Job, threads: Threads, large: bool = Tr
     sock = await _dial(remote, job, threads) if large else remote.dial(job)
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
-    _, frames = await loop.create_connection(partial(Frames, partial(threads.quick, remote.death)), sock=sock)
+    _, frames = await loop.create_connection(
+        partial(Frames, partial(threads.quick, remote.death), remote.awaited), sock=sock
+    )
     return frames
 
 
@@ -191,9 +196,9 @@ _HUNG_UP = WorkerDied("the model's worker hung up.")
 class Frames(asyncio.Protocol):
     """Reads a worker's socket. Events of one packet make one batch; not reading holds the worker back."""
 
-    def __init__(self, death: Callable[[], Awaitable[WorkerDied]]) -> None:
-        """*death*: asks what became of the worker, when it hangs up too early."""
-        self._death = death
+    def __init__(self, death: Callable[[], Awaitable[WorkerDied]], awaited: Callable[[int], None]) -> None:
+        """*death*: asks what became of the worker, when it hangs up too early. *awaited*: see `Remote`."""
+        self._death, self._awaited = death, awaited
         self._decoder = Decoder()
         self._buffer = Buffer()
         self._transport: asyncio.Transport | None = None
@@ -202,8 +207,10 @@ class Frames(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._awaited(1)
 
     def data_received(self, data: bytes) -> None:
+        self._awaited(0)
         try:
             self._buffer.put(self._decoder.feed(data))
         except (ValueError, TypeError, KeyError) as error:
@@ -211,9 +218,11 @@ class Frames(asyncio.Protocol):
             self.close()
         if len(self._buffer) > BUFFER and self._transport is not None and not self._paused:
             self._paused = True
+            self._awaited(-1)
             self._transport.pause_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._awaited(0 if self._paused else -1)
         if not self._buffer.ended:
             self._buffer.put([_HUNG_UP])
 
@@ -224,6 +233,7 @@ class Frames(asyncio.Protocol):
             raise (await self._death() if gone is _HUNG_UP else gone) from None
         if self._paused and self._transport is not None:
             self._paused = False
+            self._awaited(1)
             self._transport.resume_reading()
         return 0, events
 

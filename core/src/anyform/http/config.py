@@ -25,5 +25,7 @@ class HttpConfig:
     """Requests that may wait for one model, beside those that run; one more is answered 429."""
     grace_s: int = 1
     """How long running answers may go on after the server was told to stop."""
+    default_model: str = ""
+    """The model of requests that name none; empty: they are refused."""
     suggestions: str = ""
     """A file of models to suggest; empty: anyform's own."""

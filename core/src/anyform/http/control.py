@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,26 +15,38 @@ from anyform.contract.errors import Fault, ModelNotFound, RefusedRequest
 from anyform.contract.facts import Settings
 from anyform.http import body, pull
 from anyform.http.fields import Fields
+from anyform.kernel.residence import loaded
+from anyform.kernel.runtime import Use
 from anyform.sources.checking import validity
 
 if TYPE_CHECKING:
     from anyform.http.service import Service
     from anyform.kernel.entry import Entry
+    from anyform.kernel.residence import Loaded, Resident
     from anyform.kernel.router import Decision
-    from anyform.kernel.runtime import Loaded, Runtime
+    from anyform.kernel.runtime import Runtime
 
 
-OWN = frozenset({"context", "n_ctx", "num_ctx", "parallel", "device", "options", "task"})
+LOADING = frozenset({"context", "n_ctx", "num_ctx", "parallel", "device", "options"})
+OWN = LOADING | {"task", "backend", "pin", "ttl", "keep_alive", "now"}
+"""What is not an option of the plugin's."""
 
 
-def settings(given: Mapping[str, Any]) -> Settings | None:
+def settings(given: Mapping[str, Any], local: Collection[str] = ()) -> Settings | None:
     """Load-time settings from a query or a body; what is not the kernel's own goes to the plugin. None: none given.
 
-    Raises RefusedRequest for an option that is text or a list: it may be a path or a command, which are the operator's.
+    Raises RefusedRequest for an option that is text or a list: it may be a path or a command, which are the operator's;
+    and for those that plugins call *local*.
     """
     fields = Fields(given)
     options = {name: value for name, value in given.items() if name not in OWN} | (fields.object("options") or {})
     for name, value in options.items():
+        if name in local:
+            raise RefusedRequest(
+                f"Option '{name}' may not be set over HTTP: it reaches into the server's machine.",
+                "Set it where the server is started.",
+                param=name,
+            )
         if not isinstance(value, bool | int | float | None):
             raise RefusedRequest(
                 f"Option '{name}' may not be set over HTTP: only numbers and booleans may.",
@@ -50,6 +62,19 @@ def settings(given: Mapping[str, Any]) -> Settings | None:
     return None if made == Settings() else made
 
 
+def use(given: Mapping[str, Any], local: Collection[str] = (), *, anew: bool = False) -> Use:
+    """How a model is to be used, from a query or a body. *local*: see `settings`. *anew*: crashes are forgiven."""
+    fields = Fields(given)
+    seconds = fields.duration("ttl")
+    return Use(
+        settings=settings(given, local),
+        backend=fields.text("backend") or "",
+        pin=fields.flag("pin"),
+        keep_alive_s=seconds if seconds is not None else fields.duration("keep_alive"),
+        anew=anew,
+    )
+
+
 def plain(text: str) -> Any:
     """A query's value as what it looks like: number, boolean, null or else text."""
     try:
@@ -59,15 +84,26 @@ def plain(text: str) -> Any:
     return text if isinstance(value, dict | list) else value
 
 
-def ready(loaded: Loaded, given: Settings | None) -> dict[str, Any]:
+def ready(model: Loaded, given: Settings | None) -> dict[str, Any]:
     """What /runtime/load answers."""
-    return {**status(loaded), "gpu_layers": (given.options if given else {}).get("gpu_layers", 0)}
+    return {**status(model), "gpu_layers": (given.options if given else {}).get("gpu_layers", 0)}
 
 
-def status(loaded: Loaded) -> dict[str, Any]:
+def status(model: Loaded) -> dict[str, Any]:
     """One loaded model, as /runtime/status lists it."""
-    facts = asdict(loaded)
-    return {"status": "ready", "runtime": loaded.backend, **facts}
+    facts = asdict(model)
+    return {"status": model.state, "runtime": model.backend, **facts}
+
+
+def coming(at: Resident) -> dict[str, Any]:
+    """One model that is being loaded, or waits for the memory to be."""
+    return {
+        "model": at.name,
+        "status": at.state if at.promised else "waiting",
+        "since_s": at.since_s,
+        "waiting": at.waiting + at.users,
+        "estimated_bytes": sum(at.promised.values()),
+    }
 
 
 def decision(made: Decision) -> dict[str, Any]:
@@ -94,10 +130,12 @@ class Control:
 
     async def status(self) -> Response:
         service = self._service
-        loaded = await service.threads.quick(service.runtime.loaded)
+        there = await service.threads.quick(service.runtime.residents)
         return JSONResponse(
             {
-                "models": [status(model) for model in loaded],
+                "models": [status(told) for at in there if (told := loaded(at))],
+                "loading": [coming(at) for at in there if at.held is None],
+                "failed": dict(service.runtime.failed()),
                 "requests": service.gate.present(),
                 "pulls": pull.under_way(service),
             }
@@ -106,14 +144,15 @@ class Control:
     async def load(self, request: Request) -> Response:
         service = self._service
         entry = await service.find(request.path_params["model"])
-        given = settings(await self._given(request))
+        given = use(await self._given(request), await self._local(), anew=True)
         with service.gate.place(entry.name) as place:
-            await place.open(partial(service.threads.slow, service.runtime.open, entry.name, None, given))
-        return JSONResponse(ready(await service.threads.quick(_loaded, service.runtime, entry.name), given))
+            await place.open(partial(service.threads.slow, service.runtime.open, entry.name, None, None, given))
+        return JSONResponse(ready(await service.threads.quick(_loaded, service.runtime, entry.name), given.settings))
 
     async def unload(self, request: Request) -> Response:
         entry = await self._service.find(request.path_params["model"])
-        was = await self._service.threads.slow(self._service.runtime.unload, entry.name)
+        now = bool(Fields(await self._given(request)).flag("now"))
+        was = await self._service.threads.slow(self._service.runtime.unload, entry.name, now)
         return JSONResponse({"status": "unloaded" if was else "not-loaded", "model": entry.name})
 
     async def explain(self, request: Request) -> Response:
@@ -121,12 +160,18 @@ class Control:
         entry = await service.find(request.path_params["model"])
         given = await self._given(request)
         task = Fields(given).text("task")
-        made = await service.threads.slow(service.runtime.explain, entry.name, task, settings(given))
+        wish = use(given, await self._local())
+        made = await service.threads.slow(service.runtime.explain, entry.name, task, wish)
         return JSONResponse(decision(made))
 
     async def validate(self, request: Request) -> Response:
         entry = await self._service.find(request.path_params["model"])
         return JSONResponse(await self._service.threads.slow(_validate, self._service.runtime, entry))
+
+    async def _local(self) -> frozenset[str]:
+        """The options that some backend keeps for its machine's own user."""
+        states = await self._service.threads.quick(self._service.runtime.capabilities, False)
+        return frozenset(name for state in states for name in state.backend.local_options)
 
     async def _given(self, request: Request) -> dict[str, Any]:
         """Query and JSON body together; the body goes over the query."""

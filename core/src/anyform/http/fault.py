@@ -1,15 +1,26 @@
-"""Faults in OpenAI's error form: `{"error": {message, type, param, code}}` with the right status."""
+"""Faults in OpenAI's error form, `{"error": {message, type, param, code}}` and more, with the right status."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
 
-from anyform.contract.errors import Category, EngineMissing, Fault, LoadFailed, NoBackend, OutOfMemory, PluginFault
+from anyform.contract.errors import (
+    Area,
+    Category,
+    EngineMissing,
+    Fault,
+    LoadFailed,
+    NoBackend,
+    OutOfMemory,
+    PluginFault,
+)
+from anyform.contract.facts import Severity
 
 STATUS = {
     Category.INVALID: 400,
@@ -21,21 +32,26 @@ STATUS = {
     Category.UNAVAILABLE: 503,
     Category.INTERNAL: 500,
 }
+MORE = ("category", "area", "severity", "part", "cause", "suggestions")
+"""What an error's body says beyond OpenAI's own fields, as `Fault.as_dict` does."""
+LEVEL = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.CRITICAL: logging.ERROR}
 LASTING = (EngineMissing, LoadFailed, NoBackend, OutOfMemory, PluginFault)
+
+log = logging.getLogger("anyform.http")
 
 
 class UnknownRoute(Fault):
     """No resource at that path."""
 
     code = "unknown_url"
-    category = Category.NOT_FOUND
+    category, area, severity = Category.NOT_FOUND, Area.REQUEST, Severity.INFO
 
 
 class WrongMethod(Fault):
     """The resource exists, but not for that method."""
 
     code = "method_not_supported"
-    category = Category.INVALID
+    category, area, severity = Category.INVALID, Area.REQUEST, Severity.INFO
     status = 405
 
 
@@ -43,12 +59,14 @@ class WrongEncoding(Fault):
     """A compressed body: how large it would become cannot be known before it has."""
 
     code = "unsupported_content_encoding"
-    category = Category.INVALID
+    category, area, severity = Category.INVALID, Area.REQUEST, Severity.INFO
     status = 415
 
 
 class Internal(Fault):
     """An exception that nobody foresaw."""
+
+    severity = Severity.CRITICAL
 
 
 def status(fault: Fault) -> int:
@@ -65,16 +83,23 @@ def kind(code: int) -> str:
 
 
 def body(fault: Fault) -> dict[str, Any]:
-    """OpenAI's error body; `param` and `code` are strings or null."""
-    param = fault.details.get("param")
+    """OpenAI's error body; `param` and `code` are strings or null. MORE stands beside."""
+    param, known = fault.details.get("param"), fault.as_dict()
     return {
         "error": {
             "message": str(fault),
             "type": kind(status(fault)),
             "param": param if isinstance(param, str) else None,
             "code": fault.code,
+            **{name: known[name] for name in MORE},
         }
     }
+
+
+def tell(fault: Fault, where: str = "") -> None:
+    """One line in the log: code, part and *where* it was met, then what happened and what to do."""
+    at = " ".join(filter(None, (fault.code, fault.part, where)))
+    log.log(LEVEL[fault.severity], "[%s] %s", at, fault, extra={"fault": fault.as_dict()})
 
 
 def encode(fault: Fault) -> bytes:
@@ -112,7 +137,8 @@ def unforeseen(error: BaseException) -> Fault:
     """An exception that is no fault, as one."""
     if isinstance(error, Fault):
         return error
-    return Internal(f"internal error: {type(error).__name__}: {error}.", "This is a bug in anyform; the log has more.")
+    said = f"{type(error).__name__}: {error}"
+    return Internal(f"internal error: {said}.", "This is a bug in anyform; the log has more.", cause=said)
 
 
 def from_status(code: int, method: str, path: str) -> Fault:

@@ -6,6 +6,7 @@ null counts as absent. Unknown fields are never looked at. Wording and codes fol
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -54,6 +55,23 @@ def mistyped(param: str, wanted: str, value: Any) -> NoReturn:
     """Refuse the type of *param*."""
     got = "null" if value is None else KINDS.get(type(value), "something else")
     raise WrongType(f"Invalid type for '{param}': expected {wanted}, but got {got} instead.", param=param)
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?(?:ms|s|m|h))+)")
+
+
+def seconds_of(text: str) -> float | None:
+    """`90s`, `1h30m`, `-1m`, or a bare number of seconds, as Go writes durations; None for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        found = _DURATION.fullmatch(text.strip())
+        if found is None:
+            return None
+        parts = re.findall(r"(\d+(?:\.\d*)?)(ms|s|m|h)", found[2])
+        number = sum(float(count) * _UNITS[unit] for count, unit in parts) * (-1 if found[1] == "-" else 1)
+    return number if math.isfinite(number) else None
 
 
 class Fields:
@@ -118,6 +136,18 @@ class Fields:
         if value is not None and not isinstance(value, str):
             mistyped(self.path(name), "a string", value)
         return value
+
+    def duration(self, name: str) -> float | None:
+        """Seconds, as a number or as text (`5m`, `1h30m`); negative: for ever."""
+        value = self.data.get(name)
+        if value is None:
+            return None
+        if isinstance(value, str):
+            seconds = seconds_of(value)
+            if seconds is None:
+                wrong(self.path(name), f"'{value}' is no time", "Give seconds, or such as '5m'.")
+            return seconds
+        return self.number(name)
 
     def choice(self, name: str, *allowed: str) -> str | None:
         """One of a few strings."""

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from anyform.contract.errors import Overloaded
@@ -26,6 +27,14 @@ class Gate:
     def present(self) -> dict[str, int]:
         """How many requests run or wait, for each model that has any."""
         return {model: line.present for model, line in self._lines.items() if line.present}
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """(how many run, how many wait) for each model that has any."""
+        return {
+            model: (line.running, max(line.present - line.running, 0))
+            for model, line in self._lines.items()
+            if line.present or line.running
+        }
 
     @contextmanager
     def place(self, model: str) -> Iterator[Place]:
@@ -91,28 +100,36 @@ class Place:
         self._slots = 0
         self._since = time.monotonic()
 
-    async def open(self, start: Callable[[], Awaitable[T]]) -> T:
+    async def open(self, start: Callable[[], Awaitable[T]], abandon: Callable[[T], None] = lambda opened: None) -> T:
         """The result of *start*, which opens the model; one at a time, so that who waits for a load holds no thread.
 
-        A call that was begun goes on to its end, even when its request is cancelled, and others wait for it.
+        A call that was begun goes on to its end, even when its request is cancelled, and others wait for it; what
+        nobody takes any more is given to *abandon*.
         """
         await self._line.opening.acquire()
         opened = asyncio.ensure_future(start())
         opened.add_done_callback(self._opened)
-        return await asyncio.shield(opened)
+        try:
+            return await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            opened.add_done_callback(partial(_abandoned, abandon))
+            raise
 
     def _opened(self, done: asyncio.Future[T]) -> None:
         self._line.opening.release()
         if not done.cancelled():
             done.exception()  # asyncio complains of one that was never looked at, as when the request was cancelled
 
-    async def turn(self, parallel: int) -> bool:
-        """Wait until the request may run; whether it had to. *parallel*: how many the loaded model takes at once."""
+    async def turn(self, parallel: int, before: Callable[[], None] = lambda: None) -> bool:
+        """Wait until the request may run; whether it had to. *parallel*: how many the loaded model takes at once.
+        *before*: called first if it must wait.
+        """
         line = self._line
         line.parallel = max(1, parallel)
         line.admit()
         waits = not line.take()
         if waits:
+            before()
             await self._wait(line)
         self._slots += 1
         self._since = time.monotonic()
@@ -146,3 +163,8 @@ class Place:
         while self._slots:
             self._slots -= 1
             self._line.give_back(took_s)
+
+
+def _abandoned(abandon: Callable[[T], None], done: asyncio.Future[T]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        abandon(done.result())

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from anyform.contract.errors import Category, Fault
+from anyform.contract.errors import Area, Category, Fault
+from anyform.contract.facts import Severity
 from anyform.http import app
 from anyform.http.config import PORT, HttpConfig
+from anyform.http.events import Events
 from anyform.http.service import Service
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class CannotListen(Fault):
     """The address is taken, not this machine's, or not allowed."""
 
     code = "cannot_listen"
-    category = Category.UNAVAILABLE
+    category, area, severity = Category.UNAVAILABLE, Area.NETWORK, Severity.CRITICAL
 
 
 def serve(
@@ -114,6 +116,7 @@ class Server(uvicorn.Server):
             )
         )
         self.service: Service = made.state.service
+        self.events: Events = made.state.events
         self._ready = ready
         self._grace_s = config.grace_s
         self._url = _url(config)
@@ -126,6 +129,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
+        self.events.stop()
         await self._let_end()
         self.service.stop()
         await super().shutdown(sockets=sockets)
@@ -174,13 +178,13 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def _logging(log: Say | None) -> Iterator[None]:
-    """Warnings and errors of the server go to *log*, or nowhere; never to the terminal by themselves."""
+    """Warnings and errors of the server go to *log*; without one, where the program that serves has its log, if any."""
     handler: logging.Handler = _Lines(log) if log else logging.NullHandler()
     loggers = [logging.getLogger("uvicorn"), logging.getLogger("anyform.http")]
     before = [(logger, logger.propagate) for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)
-        logger.propagate = False
+        logger.propagate = logger.propagate and log is None
     try:
         yield
     finally:

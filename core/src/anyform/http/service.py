@@ -6,7 +6,6 @@ Nothing leaves before the model has accepted the prompt, and a client that hangs
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,10 +19,15 @@ from starlette.types import Receive, Scope, Send
 
 from anyform.contract.errors import ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, WorkerDied
 from anyform.contract.events import Done
+from anyform.contract.model import LoadedModel
 from anyform.http import body, bridge, fault, pull, reply
 from anyform.http.arrival import Arrivals, stopping
 from anyform.http.config import HttpConfig
+from anyform.http.default import Defaults
+from anyform.http.fields import Fields
 from anyform.http.gate import Gate
+from anyform.http.metrics import Meter, Metrics
+from anyform.kernel.runtime import Use
 
 if TYPE_CHECKING:
     from anyform.kernel.entry import Entry
@@ -36,8 +40,6 @@ LARGE = 32 * 1024
 NAMES = 10_000
 """Spellings of model names that are remembered."""
 _PATH = re.compile(r"[/\\~.]|[A-Za-z]:[/\\]")
-
-log = logging.getLogger("anyform.http")
 
 
 class Service:
@@ -53,7 +55,9 @@ class Service:
         self.threads = bridge.Threads()
         self.gate = Gate(config.queue)
         self.arrivals = Arrivals()
+        self.defaults = Defaults(runtime, self.threads, config.default_model)
         self._names: dict[str, str] = {}
+        self.metrics = Metrics(runtime, self.gate, self._names)
         self.running: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -65,9 +69,12 @@ class Service:
     async def answer(self, request: Request, read: Read) -> Response:
         """The response to a request whose body *read* understands."""
         data = await body.read(request, self.config.body_bytes)
-        if len(data) > LARGE:
-            return Reply(self, await self.threads.quick(_understand, read, data), large=True)
-        return Reply(self, _understand(read, data))
+        large = len(data) > LARGE
+        values = await self.threads.quick(body.parse, data) if large else body.parse(data)
+        values = await self.defaults.over(values)
+        use = Use(keep_alive_s=Fields(values).duration("keep_alive"))
+        ask = await self.threads.quick(read, values) if large else read(values)
+        return Reply(self, ask, use, self.metrics.begin(request.url.path, ask.model), large)
 
     async def find(self, model: str) -> Entry:
         """The library's entry for a name. What looks like a path is no name. Raises ModelNotFound."""
@@ -91,31 +98,35 @@ class Service:
         return known
 
     @asynccontextmanager
-    async def events(self, ask: reply.Ask, large: bool) -> AsyncIterator[bridge.Source]:
+    async def events(self, ask: reply.Ask, use: Use, large: bool) -> AsyncIterator[bridge.Source]:
         """The events of *ask*, once its turn has come. Leaving cancels what still runs."""
         name = await self._canonical(ask.model)
         with self.gate.place(name) as place:
-            opening = partial(self.threads.slow, self.runtime.open, ask.model, ask.jobs[0])
-            model = await place.open(opening)
-            if await place.turn(model.parallel):
-                model = await place.open(opening)  # it may have been unloaded meanwhile
-            source: bridge.Source
-            if len(ask.jobs) > 1:
-                source = bridge.Merged(model, ask.jobs, 1 + place.more(len(ask.jobs) - 1), self.threads)
-            else:
-                try:
-                    source = await bridge.begin(model, ask.jobs[0], self.threads, large)
-                except WorkerDied:  # found dead before it accepted anything: a new one may try
-                    model = await place.open(opening)
-                    source = await bridge.begin(model, ask.jobs[0], self.threads, large)
+            holding = partial(self.threads.slow, self.runtime.open, ask.model, ask.jobs[0], None, use, True)
+            model = await place.open(holding, _let_go)
+            if await place.turn(model.parallel, model.close):  # who waits in line keeps no other model out
+                model = await place.open(holding, _let_go)
             try:
-                yield source
+                source: bridge.Source
+                if len(ask.jobs) > 1:
+                    source = bridge.Merged(model, ask.jobs, 1 + place.more(len(ask.jobs) - 1), self.threads)
+                else:
+                    try:
+                        source = await bridge.begin(model, ask.jobs[0], self.threads, large)
+                    except WorkerDied:  # found dead before it accepted anything: a new one may try
+                        model.close()
+                        model = await place.open(holding, _let_go)
+                        source = await bridge.begin(model, ask.jobs[0], self.threads, large)
+                try:
+                    yield source
+                finally:
+                    source.close()
             finally:
-                source.close()
+                model.close()
 
 
-def _understand(read: Read, data: bytes) -> reply.Ask:
-    return read(body.parse(data))
+def _let_go(model: LoadedModel) -> None:
+    model.close()
 
 
 def is_name(model: str) -> bool:
@@ -126,9 +137,9 @@ def is_name(model: str) -> bool:
 class Reply(Response):
     """The answer to an Ask, written as its events come."""
 
-    def __init__(self, service: Service, ask: reply.Ask, large: bool = False) -> None:
-        self._service = service
-        self._ask = ask
+    def __init__(self, service: Service, ask: reply.Ask, use: Use, meter: Meter, large: bool = False) -> None:
+        self._service, self._meter = service, meter
+        self._ask, self._use = ask, use
         self._large = large
         self._begun = self._streams = False
         self.background = None
@@ -142,12 +153,15 @@ class Reply(Response):
     async def _run(self, send: Send) -> None:
         try:
             await self._answer(send)
+            self._meter.end("ok")
         except asyncio.CancelledError:  # by a client that has gone, or by the end of the server
+            self._meter.end("cancelled")
             await self._tell(stopping(), send)
         except Exception as error:
             if isinstance(error, ContextExceeded):
                 error.details.setdefault("param", self._ask.prompt)
-            await self._tell(_seen(error), send)
+            seen = self._meter.failed(error)
+            await self._tell(seen, send)
 
     async def _tell(self, error: Fault, send: Send) -> None:
         """A fault as a response of its own, or as the last event of a stream."""
@@ -161,7 +175,7 @@ class Reply(Response):
     async def _answer(self, send: Send) -> None:
         ask = self._ask
         writer = ask.writer(reply.head(ask.model))
-        async with self._service.events(ask, self._large) as source:
+        async with self._service.events(ask, self._use, self._large) as source:
             if ask.stream:
                 await self._stream(source, writer, send)
             else:
@@ -171,6 +185,7 @@ class Reply(Response):
         left = len(self._ask.jobs)
         while left:
             job, events = await source.read()
+            self._meter.take(job, events)
             if not self._begun:
                 self._begun = self._streams = True
                 await send({"type": "http.response.start", "status": 200, "headers": _STREAM})
@@ -186,6 +201,7 @@ class Reply(Response):
         left, size = len(self._ask.jobs), 0
         while left:
             job, events = await source.read()
+            self._meter.take(job, events)
             for event in events:
                 writer.write(event, job)
             size += len(events)
@@ -209,13 +225,6 @@ def _headers(media_type: str, length: int) -> list[tuple[bytes, bytes]]:
 
 async def _end(send: Send, data: bytes = b"") -> None:
     await send({"type": "http.response.body", "body": data, "more_body": False})
-
-
-def _seen(error: Exception) -> Fault:
-    """The fault to tell the client; what nobody foresaw also goes to the log."""
-    if not isinstance(error, Fault):
-        log.error("a request failed", exc_info=error)
-    return fault.unforeseen(error)
 
 
 async def until_hangup(task: asyncio.Task[None], receive: Receive) -> None:

@@ -28,10 +28,11 @@ from anyform.contract.facts import (
     fact,
 )
 from anyform.kernel import context
+from anyform.kernel.context import Sizing
 from anyform.kernel.hardware import Hardware
-from anyform.kernel.learned import Learned, engine_key, engine_versions
+from anyform.kernel.learned import Calibration, Learned, engine_key, engine_versions, memory_key
 from anyform.kernel.plugins import Plugins
-from anyform.kernel.router import Candidate, Decision, Need, Verdict, rank
+from anyform.kernel.router import Candidate, Decision, Need, Verdict, called, rank
 
 PARALLEL = 4
 """How many requests share a model unless the user says otherwise."""
@@ -39,7 +40,7 @@ PARALLEL = 4
 Model = tuple[FormatMatch, Metadata, list[Finding]]
 Probe = Callable[[str, BackendInfo], Capabilities]
 
-_GATES = ("format", "device", "task", "engine", "memory", "sound", "forbidden", "settings", "sound_model")
+_GATES = ("rule", "format", "device", "task", "engine", "memory", "sound", "forbidden", "settings", "sound_model")
 """Which refusal is told when there are several: the one furthest to the right."""
 
 
@@ -58,9 +59,18 @@ class EngineState:
 class Choice:
     """One choice of a backend: the facts of this moment, and the router's answer to them."""
 
-    def __init__(self, plugins: Plugins, hardware: Hardware, learned: Learned, probe: Probe | None) -> None:
+    def __init__(
+        self,
+        plugins: Plugins,
+        hardware: Hardware,
+        learned: Learned,
+        probe: Probe | None,
+        calibration: Calibration | None = None,
+        sizing: Sizing | None = None,
+    ) -> None:
         """*probe*: how to prove an engine that was never proven here; None: leave it unproven."""
         self._plugins, self._hardware, self._learned, self._probe = plugins, hardware, learned, probe
+        self._calibration, self._sizing = calibration, sizing
         self._backends: list[tuple[str, BackendInfo]] | None = None
         self._versions: dict[tuple[str, ...], tuple[dict[str, str], tuple[str, ...]]] = {}
         self.unfit: dict[str, Fault] = {}
@@ -122,21 +132,33 @@ class Choice:
     ) -> Candidate:
         if match.format not in (*info.reads, *info.converts):
             return Candidate(plugin=plugin, backend=info)
-        _, missing = self._engine(info)
+        versions, missing = self._engine(info)
         capabilities, unusable = (None, "") if missing else self._capabilities(plugin, info)
-        settings = replace(wanted, parallel=wanted.parallel or PARALLEL)
+        options = {**info.options, **wanted.options}
+        settings = replace(wanted, parallel=wanted.parallel or PARALLEL, options=options)
+        mark = memory_key(engine_key(plugin, info, versions), self._hardware.fingerprint, match.format, metadata)
+
+        def estimated(settings: Settings) -> MemoryEstimate:
+            facts = {"backend": info, "metadata": metadata, "settings": settings}
+            said: MemoryEstimate = self._plugins.ask_one(plugin, "estimate_memory", **facts)
+            return self._calibration.apply(mark, said, settings) if self._calibration else said
+
         try:
-            estimate: MemoryEstimate = self._plugins.ask_one(
-                plugin, "estimate_memory", backend=info, metadata=metadata, settings=settings
+            estimate = estimated(settings)
+            device, spill = self._device(info, capabilities, estimate, settings)
+            there = replace(settings, device=device.id if device else settings.device)
+            estimate = estimated(there) if device else estimate
+            room_bytes, names = _room(device, spill), (need.model, metadata.name)
+            sized = context.size(
+                there.context, metadata.context, estimate, room_bytes, there.parallel or 1, self._sizing, names
             )
+            if sized.tokens != there.context:
+                estimate = estimated(replace(there, context=sized.tokens))
         except PluginFault as fault:
             return Candidate(plugin=plugin, backend=info, missing=missing, broken=fault.message)
         except Fault as fault:
             self.unfit[plugin] = fault
             return Candidate(plugin=plugin, backend=info, missing=missing, unfit=str(fault))
-        device = self._device(info, capabilities, estimate, need.device)
-        room_bytes = _room(device, capabilities, self._hardware)
-        sized = context.size(settings.context, metadata.context, estimate, room_bytes, settings.parallel or 1)
         return Candidate(
             plugin=plugin,
             backend=info,
@@ -147,39 +169,59 @@ class Choice:
             context=sized,
             device=device,
             room_bytes=room_bytes,
-            settings=replace(settings, context=sized.tokens),
+            spill=spill,
+            settings=replace(there if settings.device else settings, context=sized.tokens),
         )
 
     def _device(
-        self, info: BackendInfo, capabilities: Capabilities | None, estimate: MemoryEstimate, wanted: str | None
-    ) -> Device | None:
-        """The first device that it has and the weights fit on; else the first that it has."""
+        self, info: BackendInfo, capabilities: Capabilities | None, estimate: MemoryEstimate, settings: Settings
+    ) -> tuple[Device | None, Device | None]:
+        """(device, main memory if a part is to lie there): of the accelerators the one with room, then the one with
+        most free; else an accelerator and main memory, where the backend spills; else main memory alone.
+        """
         has = set(capabilities.devices if capabilities else info.devices)
-        here = [device for device in self._hardware.of(wanted) if device.kind in has]
-        weights = estimate.weights_bytes + estimate.overhead_bytes
-        fitting = [device for device in here if not device.free_bytes or device.free_bytes > weights]
-        return next(iter(fitting or here), None)
+        here = [device for device in self._hardware.of(settings.device) if device.kind in has]
+        fixed, whole = estimate.weights_bytes + estimate.overhead_bytes, estimate.at(settings)
+        fast = [device for device in here if device.kind != "cpu"]
+        best = min(fast, key=lambda device: (not _holds(device, whole), -device.free_bytes), default=None)
+        cpu = next((device for device in here if device.kind == "cpu"), None)
+        if best and capabilities and capabilities.spills and not _holds(best, whole):
+            main = next(iter(self._hardware.of("cpu")), None)
+            if _room(best, main) > fixed:
+                return best, main
+        if best and (_holds(best, fixed) or not cpu or not _holds(cpu, fixed)):
+            return best, None
+        return cpu, None
 
 
-def _room(device: Device | None, capabilities: Capabilities | None, hardware: Hardware) -> int:
-    """Bytes that a model may take there; a backend that spills may use main memory besides."""
-    if device is None:
-        return 0
-    spill = capabilities is not None and capabilities.spills and device.kind != "cpu"
-    return device.free_bytes + (sum(other.free_bytes for other in hardware.of("cpu")) if spill else 0)
+def _holds(device: Device, needs_bytes: int) -> bool:
+    return not device.free_bytes or device.free_bytes > needs_bytes
+
+
+def _room(device: Device | None, spill: Device | None) -> int:
+    """Bytes that a model may take there, and where it may spill to; an accelerator may share the main memory."""
+    if device is None or spill is None:
+        return device.free_bytes if device else 0
+    shared = device.extra.get("unified")
+    return max(device.free_bytes, spill.free_bytes) if shared else device.free_bytes + spill.free_bytes
 
 
 def foremost(decision: Decision) -> Verdict | None:
-    """The verdict that goes first; where none passes, the one that got through the most gates."""
+    """The verdict that goes first; where none passes, the one that got through the most gates, and needs the least."""
     if decision.plan is not None:
         return decision.verdicts[0]
-    return max(decision.verdicts, key=lambda verdict: _GATES.index(verdict.gate), default=None)
+
+    def nearness(verdict: Verdict) -> tuple[int, int]:
+        return _GATES.index(verdict.gate), -(verdict.memory.total_bytes if verdict.memory else 0)
+
+    return max(decision.verdicts, key=nearness, default=None)
 
 
 def refusal(decision: Decision, findings: Sequence[Finding], unfit: Mapping[str, Fault]) -> Fault:
     """The fault that says why nothing runs this model, and what would. *unfit*: `Choice.unfit`."""
     critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
-    about = {"model": decision.model, "refusals": [f"{v.plugin}: {v.refusal}" for v in decision.verdicts]}
+    refusals = [f"{verdict.plugin}: {verdict.refusal}" for verdict in decision.verdicts]
+    about: dict[str, Any] = {"model": decision.model, "refusals": refusals}
     if critical:
         codes = [finding.code for finding in critical]
         firsts = [finding.text for place, finding in enumerate(critical) if finding.code not in codes[:place]]
@@ -191,23 +233,27 @@ def refusal(decision: Decision, findings: Sequence[Finding], unfit: Mapping[str,
             **about,
         )
     told_best = foremost(decision)
+    if told_best is not None and told_best.gate == "rule":
+        said = f"{told_best.refusal}, and nothing of that name reads {decision.model}."
+        return NoBackend(said, "`anyform plugins` shows what is installed.", **about)
     if told_best is None or told_best.gate == "format":
         return NoBackend(
             f"no installed backend reads {decision.model}.", "`anyform plugins` shows what is installed.", **about
         )
     if told_best.gate == "settings":
         return unfit[told_best.plugin]
-    return _by_gate(decision.model, told_best, about)
+    return _by_gate(decision.model, told_best, called(told_best, decision.verdicts), about)
 
 
-def _by_gate(model: str, verdict: Verdict, about: Mapping[str, Any]) -> Fault:
-    said = f"{model} cannot run on {verdict.plugin}: {verdict.refusal}."
+def _by_gate(model: str, verdict: Verdict, name: str, about: Mapping[str, Any]) -> Fault:
+    said = f"{model} cannot run on {name}: {verdict.refusal}."
     if verdict.gate == "engine" and "not installed" in verdict.refusal:
         return EngineMissing(
             f"{model} needs an engine that is not installed.", f"Install it with: {verdict.install}", **about
         )
     if verdict.gate == "memory":
-        return OutOfMemory(said, "", **about)
+        needs, _, advice = said.partition(". Try ")
+        return OutOfMemory(f"{needs}.", f"Try {advice}" if advice else "", **about)
     if verdict.gate == "task":
         return Unsupported(said, "`anyform show` says what the model can do.", **about)
     return NoBackend(said, f"`anyform explain {model}` shows every backend with its reason.", **about)

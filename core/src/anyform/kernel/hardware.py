@@ -21,6 +21,11 @@ class Hardware:
         """The devices that a `--device` text means: a kind, an id, or all for None."""
         return tuple(device for device in self.devices if wanted in (None, device.kind, device.id))
 
+    @property
+    def free(self) -> dict[str, int]:
+        """Device id -> free bytes, of those that say how much they have."""
+        return {device.id: device.free_bytes for device in self.devices if device.total_bytes or device.free_bytes}
+
 
 def snapshot(plugins: Plugins) -> Hardware:
     """Ask every plugin for its devices."""

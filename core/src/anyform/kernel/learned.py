@@ -1,65 +1,34 @@
-"""What loading taught about this machine: the reduced settings that an engine version needs here, if any."""
+"""What this machine taught, as far as decisions need it, and what it is filed under. Who remembers is in `workers`."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
-from anyform.contract.facts import BackendInfo, Capabilities, Metadata
-from anyform.kernel.memo import Memo
+from anyform.contract.facts import BackendInfo, Capabilities, MemoryEstimate, Metadata, Plan, Settings
 
 
-class Learned:
-    """Remembers, for a backend, engine version, machine and quantization, the options that made loading safe."""
-
-    def __init__(self, state: Path | None) -> None:
-        self._loads = Memo(state / "learned.json" if state else None)
-        self._probes = Memo(state / "probes.json" if state else None)
-
-    def options(self, key: str) -> Mapping[str, Any] | None:
-        """Options to load with ({}: none needed); None: never tried."""
-        known = self._loads.get(key)
-        return known.get("options", {}) if isinstance(known, dict) else None
+class Learned(Protocol):
+    """The options that made loading safe, and what probes found; by `load_key` and `engine_key`."""
 
     def why(self, key: str) -> str:
         """What the remembered options avoid; empty when none are needed."""
-        known = self._loads.get(key)
-        return str(known.get("why", "")) if isinstance(known, dict) else ""
-
-    def remember(self, key: str, options: Mapping[str, Any], why: str) -> None:
-        self._loads.update({key: {"options": dict(options), "why": why}})
 
     def all(self) -> list[tuple[str, Mapping[str, Any]]]:
         """(key, {options, why}) of everything remembered; for doctor."""
-        return [(key, value) for key, value in self._loads.items() if isinstance(value, dict)]
 
-    def capabilities(self, key: str) -> Capabilities | None:
-        known = self._probes.get(key)
-        if not isinstance(known, dict):
-            return None
-        try:
-            return Capabilities(
-                engine_version=str(known["engine_version"]),
-                devices=tuple(known["devices"]),
-                features=tuple(known["features"]),
-                spills=bool(known["spills"]),
-            )
-        except (KeyError, TypeError):
-            return None
+    def capabilities(self, key: str) -> Capabilities | None: ...
+    def remember_probe(self, key: str, found: Capabilities) -> None: ...
 
-    def remember_probe(self, key: str, found: Capabilities) -> None:
-        self._probes.update(
-            {
-                key: {
-                    "engine_version": found.engine_version,
-                    "devices": list(found.devices),
-                    "features": list(found.features),
-                    "spills": found.spills,
-                }
-            }
-        )
+
+class Calibration(Protocol):
+    """What models really took, beside what was estimated; by `memory_key`."""
+
+    def record(self, key: str, settings: Settings, peak_bytes: int) -> None: ...
+    def apply(self, key: str, estimate: MemoryEstimate, settings: Settings) -> MemoryEstimate:
+        """*estimate* as measurements correct it."""
 
 
 def engine_versions(backend: BackendInfo) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -86,3 +55,16 @@ def engine_key(plugin: str, backend: BackendInfo, versions: Mapping[str, str] | 
 def load_key(plugin: str, backend: BackendInfo, fingerprint: str, format: str, metadata: Metadata) -> str:
     """Names what a crash at load depends on: engine version, machine, and kind of weights."""
     return f"{engine_key(plugin, backend)} | {fingerprint} | {format} {metadata.quantization}".rstrip()
+
+
+def memory_key(engine: str, fingerprint: str, format: str, metadata: Metadata) -> str:
+    """Names what memory depends on beside the settings. *engine*: `learned.engine_key`; the fingerprint is the
+    hardware's.
+    """
+    model = (metadata.architecture, metadata.quantization, metadata.parameters, metadata.weight_bytes)
+    return " | ".join([engine, fingerprint, format, *map(str, model)])
+
+
+def placed(plan: Plan) -> Settings:
+    """The settings of a plan with the device that it names."""
+    return replace(plan.settings, device=plan.devices[0].id if plan.devices else plan.settings.device)

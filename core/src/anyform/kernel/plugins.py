@@ -1,7 +1,7 @@
 """Finds plugins and asks them. The only file of the kernel that touches pluggy.
 
 Each entry point of the group `anyform.plugins` is imported alone; whatever is wrong with one is
-recorded and costs only that one.
+recorded and costs only that one. `refresh` looks again, and never under a call that is under way.
 """
 
 from __future__ import annotations
@@ -12,17 +12,31 @@ import inspect
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pluggy
 
 from anyform.contract import hooks
 from anyform.contract.errors import Fault, Invalid, PluginFault
 from anyform.contract.facts import fact
-from anyform.kernel.trial import TRIAL_S, Trials
+from anyform.kernel.fingerprint import fingerprint
 
 GROUP = "anyform.plugins"
+TRIAL_S = 10.0
+"""How long one plugin's import may take."""
+
+Candidate = tuple[str, str, str]
+"""name, module, version"""
+
+
+class Trials(Protocol):
+    """Imports plugins for trial, where a crash or a hang costs nothing."""
+
+    marks: dict[str, str]
+    """The fingerprints of the last candidates, by name."""
+
+    def run(self, candidates: list[Candidate]) -> dict[str, str]:
+        """Name -> what happened, for each candidate whose import ended its process or hung."""
 
 
 @fact
@@ -40,31 +54,56 @@ class PluginRecord:
 
 
 class Plugins:
-    """All plugins of this process."""
+    """All plugins of this process. Safe between threads."""
 
     def __init__(self) -> None:
         self.records: list[PluginRecord] = []
         self.failures: list[PluginFault] = []
         """What collected hooks raised since the start; each also cost that plugin's answer."""
+        self.tables: Mapping[str, Mapping[str, Any]] = {}
+        """What the user's settings say for plugins, by their names."""
+        self._lock = threading.Lock()
+        self._trials: Trials | None = None
         self._manager = pluggy.PluginManager(hooks.PROJECT)
         self._manager.add_hookspecs(hooks)
 
     @classmethod
-    def discover(cls, state: Path | None = None, only: str | None = None) -> Plugins:
+    def discover(cls, trials: Trials | None = None, only: str | None = None) -> Plugins:
         """Every installed plugin, in name order; with *only*, just the one of that name.
 
-        *state*: the folder that remembers which plugins survived a trial import. A plugin never seen
-        in its present form is first imported in a throw-away process, since an import can also abort or hang.
-        With *only* there is no trial: that is for workers, which may die.
+        *trials*: try each first in a throw-away process, since an import can also abort or hang; None: in this one
+        at once, which is for workers, which may die.
         """
         self = cls()
-        points = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name)
-        found = [_record(point) for point in _distinct(point for point in points if only in (None, point.name))]
-        tried = [(record.name, record.module, record.version) for record in found] if only is None else []
-        failed = Trials(state).run(tried) if tried else {}
-        for record in found:
-            self._admit(record, failed.get(record.name, ""))
+        self._trials = trials
+        self._admit_all(_found(only))
         return self
+
+    def refresh(self) -> dict[str, list[str]]:
+        """Look again: admit what was installed since, drop what is gone. Names of plugins, by added, removed, changed.
+
+        Calls under way end with the plugins that they began with. A plugin whose version or file changed is imported
+        anew, beside its old module, which lives as long as somebody holds it. Plugins given as objects stay. Blocks
+        while new ones are tried.
+        """
+        with self._lock:
+            old = {record.name: record for record in self.records}
+            if self._trials is None:
+                return {"added": [], "removed": [], "changed": []}
+            importlib.invalidate_caches()
+            found, marks = _found(), self._trials.marks
+            now = {record.name: fingerprint(record.module, record.version) for record in found}
+            stale = {name for name in old if now.get(name) != marks.get(name)}
+            for name in stale:
+                _forget(old[name].module)
+            fresh = Plugins()
+            fresh._trials = self._trials
+            fresh._admit_all(found)
+            self._manager, self.records = fresh._manager, fresh.records
+            self.failures[:] = [fault for fault in self.failures if fault.details["plugin"] not in stale]
+            differ = stale | {record.name for record in self.records if record != old.get(record.name)}
+            added, removed = now.keys() - old, old.keys() - now
+            return {"added": sorted(added), "removed": sorted(removed), "changed": sorted(differ - added - removed)}
 
     @classmethod
     def of(cls, modules: Mapping[str, object]) -> Plugins:
@@ -80,6 +119,12 @@ class Plugins:
 
     def record(self, name: str) -> PluginRecord | None:
         return next((record for record in self.records if record.name == name), None)
+
+    def _admit_all(self, found: list[PluginRecord]) -> None:
+        tried = [(record.name, record.module, record.version) for record in found]
+        failed = self._trials.run(tried) if self._trials else {}
+        for record in found:
+            self._admit(record, failed.get(record.name, ""))
 
     def _admit(self, record: PluginRecord, reason: str) -> None:
         if reason:
@@ -139,6 +184,8 @@ class Plugins:
         """The answer of *plugin*. Raises its Fault, or PluginFault around anything else that it raised."""
         if not self.implements(plugin, hook):
             raise PluginFault(plugin, hook, "it is broken, absent, or does not implement the hook")
+        if hook == "list_backends":
+            arguments["tables"] = self.tables.get(plugin, {})
         others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
         try:
             answers = self._manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
@@ -157,6 +204,12 @@ def _replace(record: PluginRecord, **changes: Any) -> PluginRecord:
     from dataclasses import replace
 
     return replace(record, **changes)
+
+
+def _found(only: str | None = None) -> list[PluginRecord]:
+    """What is installed, in name order; with *only*, just the one of that name. Imports nothing."""
+    points = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name)
+    return [_record(point) for point in _distinct(point for point in points if only in (None, point.name))]
 
 
 def _distinct(points: Iterable[importlib.metadata.EntryPoint]) -> list[importlib.metadata.EntryPoint]:
@@ -203,6 +256,13 @@ def _import(module: str) -> tuple[object | None, str]:
     return outcome[0], ""
 
 
+def _forget(module: str) -> None:
+    """Let *module*'s package be imported anew; anyform's own stays."""
+    top = module.partition(".")[0]
+    for name in [name for name in sys.modules if name.partition(".")[0] == top != "anyform"]:
+        del sys.modules[name]
+
+
 def _contract_trouble(module: object) -> str:
     stated = getattr(module, "ANYFORM_CONTRACT", None)
     if stated == hooks.CONTRACT:
@@ -230,7 +290,9 @@ def hook_names() -> list[str]:
 
 
 def require(plugins: Plugins, name: str) -> None:
-    """Raise Invalid unless a plugin *name* is known; for options that name one."""
-    if plugins.record(name) is None:
-        known = ", ".join(record.name for record in plugins.records)
-        raise Invalid(f"there is no plugin {name!r}.", f"Installed: {known}.")
+    """Raise Invalid unless a plugin or backend *name* is known; for options that name one."""
+    known = {record.name: None for record in plugins.records}
+    if name not in known:
+        known |= {info.name: None for _, answer in plugins.ask_all("list_backends") for info in answer}
+    if name not in known:
+        raise Invalid(f"there is no plugin {name!r}, and no backend.", f"There are {', '.join(known)}.")

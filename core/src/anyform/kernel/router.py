@@ -6,8 +6,8 @@ gives points; `rank` orders the verdicts. Only the kernel gives points; plugins 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 
 from anyform.contract.facts import (
     BackendInfo,
@@ -22,6 +22,7 @@ from anyform.contract.facts import (
     Severity,
     fact,
 )
+from anyform.kernel.advice import Advice, advise, sentence
 from anyform.kernel.context import Context
 from anyform.kernel.units import size
 
@@ -53,8 +54,13 @@ class Candidate:
     """Where it would run; None: it can use none of this machine's."""
     room_bytes: int = 0
     """What is free there, and where the backend may spill to; 0: unknown."""
+    spill: Device | None = None
+    """Where the part lies that the device has no room for; None: all of it is to fit there."""
     settings: Settings = Settings()
     """With the chosen context and device filled in."""
+
+
+Pair = tuple[FormatMatch, Metadata, Sequence[Finding], Candidate]
 
 
 @fact
@@ -67,6 +73,12 @@ class Need:
     features: tuple[str, ...] = ()
     forbid: tuple[str, ...] = ()
     device: str | None = None
+    format: str = ""
+    """Only this form of the model, where it has several."""
+    backend: str = ""
+    """Only this one, by its plugin's name or its own."""
+    variants: Mapping[str, int] = field(default_factory=dict)
+    """Names of the model's smaller variants -> how many bytes smaller."""
 
 
 @fact
@@ -95,6 +107,10 @@ class Memory:
     """None: unknown."""
     why: str
     """The formula in words."""
+    confidence: float = 0.5
+    """0 a guess ... 1 measured."""
+    advice: tuple[Advice, ...] = ()
+    """What would make it fit, where it does not."""
 
 
 @fact
@@ -123,43 +139,61 @@ class Decision:
     verdicts: tuple[Verdict, ...]
     plans: tuple[Plan, ...] = ()
     """A plan for each verdict that passes, in their order."""
+    estimates: tuple[MemoryEstimate | None, ...] = ()
+    """What each of these plans takes."""
     context: int | None = None
     context_why: str = ""
     context_warning: str = ""
     estimate_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def runner(self) -> str:
+        """What its foremost plan is run by, as users call it; empty where nothing runs it."""
+        return called(self.verdicts[0], self.verdicts) if self.plan else ""
+
     def lines(self) -> list[str]:
         """The table that `explain` prints: rank, plugin, points, reasons; refusals last."""
-        wide = max((len(verdict.plugin) for verdict in self.verdicts), default=0)
+        names = [called(verdict, self.verdicts) for verdict in self.verdicts]
+        wide = max(map(len, names), default=0)
         out = []
-        for place, verdict in enumerate(self.verdicts, start=1):
+        for place, (name, verdict) in enumerate(zip(names, self.verdicts, strict=True), start=1):
             passes = verdict.points is not None
             said = " · ".join(f"{r.text} +{r.points}" for r in verdict.reasons) if passes else verdict.refusal
             points = str(verdict.points) if passes else "-"
-            out.append(f"{place if passes else '-'} {verdict.plugin:<{wide}}  {points:>3}  {said}")
+            out.append(f"{place if passes else '-'} {name:<{wide}}  {points:>3}  {said}")
         return out
 
 
-def rank(
-    pairs: Sequence[tuple[FormatMatch, Metadata, Sequence[Finding], Candidate]], need: Need, prefer: Sequence[str] = ()
-) -> Decision:
-    """Judge every pair and order them: passing first, the user's `prefer` before points, ties by plugin name."""
+def called(verdict: Verdict, among: Sequence[Verdict]) -> str:
+    """The plugin's name; the backend's own where the plugin has several."""
+    alone = all(other.backend == verdict.backend for other in among if other.plugin == verdict.plugin)
+    return verdict.plugin if alone else verdict.backend
+
+
+def rank(pairs: Sequence[Pair], need: Need, prefer: Sequence[str] = ()) -> Decision:
+    """Judge every pair and order them: passing first, the user's `prefer` before points; ties go to the one that knows
+    its memory better, then by plugin name.
+    """
     judged = [(judge(*pair, need), pair) for pair in pairs]
 
-    def place(item: tuple[Verdict, object]) -> tuple[bool, int, int, str, str]:
-        verdict = item[0]
-        favour = prefer.index(verdict.plugin) if verdict.plugin in prefer else len(prefer)
-        return (verdict.points is None, favour, -(verdict.points or 0), verdict.plugin, verdict.backend)
+    def place(item: tuple[Verdict, Pair]) -> tuple[bool, int, int, float, str, str]:
+        verdict, (_, _, _, candidate) = item
+        sure = candidate.estimate.confidence if candidate.estimate and verdict.points is not None else 0.0
+        named = [prefer.index(name) for name in (verdict.plugin, verdict.backend) if name in prefer]
+        favour = min(named, default=len(prefer))
+        return (verdict.points is None, favour, -(verdict.points or 0), -sure, verdict.plugin, verdict.backend)
 
     judged.sort(key=place)
     plans = tuple(_plan(pair, need) for verdict, pair in judged if verdict.points is not None)
+    estimates = tuple(pair[3].estimate for verdict, pair in judged if verdict.points is not None)
     best = judged[0][1][3] if plans else None
     return Decision(
         model=need.model,
         task=need.task,
         plan=plans[0] if plans else None,
         plans=plans,
+        estimates=estimates,
         verdicts=tuple(verdict for verdict, _ in judged),
         context=best.context.tokens if best and best.context else None,
         context_why=best.context.why if best and best.context else "",
@@ -168,7 +202,7 @@ def rank(
     )
 
 
-def _plan(pair: tuple[FormatMatch, Metadata, Sequence[Finding], Candidate], need: Need) -> Plan:
+def _plan(pair: Pair, need: Need) -> Plan:
     match, metadata, _, candidate = pair
     return Plan(
         plugin=candidate.plugin,
@@ -178,7 +212,7 @@ def _plan(pair: tuple[FormatMatch, Metadata, Sequence[Finding], Candidate], need
         match=match,
         metadata=metadata,
         settings=candidate.settings,
-        devices=(candidate.device,) if candidate.device else (),
+        devices=tuple(device for device in (candidate.device, candidate.spill) if device),
     )
 
 
@@ -186,10 +220,9 @@ def judge(
     match: FormatMatch, metadata: Metadata, findings: Sequence[Finding], candidate: Candidate, need: Need
 ) -> Verdict:
     """One verdict: the first gate that fails, or points with reasons."""
-    gate, refusal = _gates(match, metadata, findings, candidate, need)
-    verdict = Verdict(
-        plugin=candidate.plugin, backend=candidate.backend.name, format=match.format, memory=_taken(candidate)
-    )
+    memory = _taken(candidate, metadata, need)
+    gate, refusal = _gates(match, metadata, findings, candidate, need, memory)
+    verdict = Verdict(plugin=candidate.plugin, backend=candidate.backend.name, format=match.format, memory=memory)
     if refusal:
         return replace(verdict, refusal=refusal, gate=gate, install=candidate.backend.install)
     reasons = _reasons(match, metadata, candidate, need)
@@ -197,10 +230,19 @@ def judge(
 
 
 def _gates(
-    match: FormatMatch, metadata: Metadata, findings: Sequence[Finding], candidate: Candidate, need: Need
+    match: FormatMatch,
+    metadata: Metadata,
+    findings: Sequence[Finding],
+    candidate: Candidate,
+    need: Need,
+    memory: Memory | None,
 ) -> tuple[str, str]:
     """(gate, refusal) of the first that fails; ("", "") when all pass."""
     info = candidate.backend
+    if need.backend not in ("", candidate.plugin, info.name):
+        return "rule", f"the rule for this model names {need.backend}"
+    if need.format not in ("", match.format):
+        return "rule", f"the rule for this model names the format {need.format}"
     if match.format not in (*info.reads, *info.converts):
         return "format", f"reads {', '.join((*info.reads, *info.converts))}, not {match.format}"
     critical = [finding for finding in findings if finding.severity is Severity.CRITICAL]
@@ -213,11 +255,11 @@ def _gates(
             "task",
             f"does {', '.join(info.tasks)}; the model does {', '.join(metadata.tasks) or 'nothing that is known'}",
         )
-    return _machine_gates(metadata, findings, candidate, need)
+    return _machine_gates(findings, candidate, need, memory)
 
 
 def _machine_gates(
-    metadata: Metadata, findings: Sequence[Finding], candidate: Candidate, need: Need
+    findings: Sequence[Finding], candidate: Candidate, need: Need, memory: Memory | None
 ) -> tuple[str, str]:
     info = candidate.backend
     if candidate.broken:
@@ -231,21 +273,26 @@ def _machine_gates(
     if candidate.device is None:
         has = ", ".join(candidate.capabilities.devices if candidate.capabilities else info.devices)
         return "device", f"runs on {has}; {'no such device here' if need.device is None else f'not on {need.device}'}"
-    if candidate.estimate and candidate.context and not candidate.context.fits:
-        return "memory", _too_big(candidate, candidate.estimate, candidate.context, candidate.device, metadata.context)
+    if memory and candidate.context and not candidate.context.fits:
+        return "memory", _too_big(memory, candidate.device, candidate.spill)
     for finding in findings:
         if finding.severity is Severity.CRITICAL:
             return "sound_model", f"{finding.code}: {finding.text}"
-    if candidate.plugin in need.forbid:
+    if candidate.plugin in need.forbid or info.name in need.forbid:
         return "forbidden", "forbidden by configuration"
     return "", ""
 
 
-def _taken(candidate: Candidate) -> Memory | None:
+def _taken(candidate: Candidate, metadata: Metadata, need: Need) -> Memory | None:
     estimate, settings, device = candidate.estimate, candidate.settings, candidate.device
     if estimate is None:
         return None
-    total = estimate.at(settings)
+    total, sized = estimate.at(settings), candidate.context
+    advice: tuple[Advice, ...] = ()
+    if device and sized and not sized.fits:
+        largest = min(sized.largest or 0, metadata.context or sized.largest or 0)
+        alone, room_bytes = device.kind != "cpu" and not candidate.spill, candidate.room_bytes or device.free_bytes
+        advice = advise(estimate, settings, room_bytes, largest, need.variants, alone)
     return Memory(
         context=settings.context,
         parallel=settings.parallel or 1,
@@ -255,23 +302,18 @@ def _taken(candidate: Candidate) -> Memory | None:
         total_bytes=total,
         device=device.id if device else "",
         room_bytes=candidate.room_bytes,
-        fits=candidate.context.fits if candidate.context and candidate.room_bytes else None,
+        fits=sized.fits if sized and candidate.room_bytes else None,
         why=estimate.why,
+        confidence=estimate.confidence,
+        advice=advice,
     )
 
 
-def _too_big(
-    candidate: Candidate, estimate: MemoryEstimate, context: Context, device: Device, trained: int | None
-) -> str:
-    settings = candidate.settings
-    needs, free = size(estimate.at(settings)), size(device.free_bytes)
-    said = (
-        f"needs {needs} at context {context.tokens} for {settings.parallel or 1} at once; {device.id} has {free} free"
-    )
-    if context.largest is not None and context.largest > 0:
-        most = min(context.largest, trained or context.largest)
-        return f"{said}. Try --context {most} or fewer at once (--parallel 1)"
-    return f"{said}. Try a smaller quantization"
+def _too_big(memory: Memory, device: Device, spill: Device | None) -> str:
+    needs, free = size(memory.total_bytes), size(memory.room_bytes or device.free_bytes)
+    there = f"{device.id} and main memory have" if spill else f"{device.id} has"
+    said = f"needs {needs} at context {memory.context} for {memory.parallel} at once; {there} {free} free"
+    return f"{said}. {sentence(memory.advice)}"
 
 
 def _reasons(match: FormatMatch, metadata: Metadata, candidate: Candidate, need: Need) -> tuple[Reason, ...]:
@@ -297,7 +339,8 @@ def _memory(candidate: Candidate, device: Device) -> Reason:
     needs = candidate.estimate.at(candidate.settings)
     share = needs / device.free_bytes
     points = ROOMY if share <= 0.5 else SNUG if share <= 0.8 else TIGHT
-    return Reason(code="memory", points=points, text=f"{size(needs)} of {size(device.free_bytes)}")
+    spilt = ", the rest in main memory" if needs > device.free_bytes else ""
+    return Reason(code="memory", points=points, text=f"{size(needs)} of {size(device.free_bytes)}{spilt}")
 
 
 def _features(metadata: Metadata, candidate: Candidate, need: Need) -> Reason:

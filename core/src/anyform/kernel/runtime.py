@@ -2,88 +2,38 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from anyform.contract.errors import (
-    Closed,
-    Fault,
-    Invalid,
-    LoadFailed,
-    ModelNotFound,
-    OutOfMemory,
-    Unsupported,
-    WorkerDied,
-)
-from anyform.contract.facts import (
-    BackendInfo,
-    Capabilities,
-    Finding,
-    Metadata,
-    Plan,
-    Settings,
-    fact,
-)
+from anyform.contract.errors import Closed, Fault, Invalid, ModelNotFound, Unsupported, WorkerDied
+from anyform.contract.facts import BackendInfo, Finding, FormatMatch, Metadata, Plan, Settings, fact
 from anyform.contract.model import LoadedModel, Stop
+from anyform.kernel.advice import smaller
 from anyform.kernel.choice import Choice, EngineState, Model, foremost, refusal
+from anyform.kernel.context import Sizing
 from anyform.kernel.entry import Entry
 from anyform.kernel.hardware import Hardware, snapshot
-from anyform.kernel.learned import Learned, load_key
-from anyform.kernel.library import Library
-from anyform.kernel.loading import Attempt, attempts
+from anyform.kernel.learned import Calibration, Learned, engine_key, load_key, memory_key, placed
+from anyform.kernel.news import News
 from anyform.kernel.plugins import Plugins
-from anyform.kernel.reader import together
+from anyform.kernel.residence import Admit, Ask, Held, Loaded, Loads, Order, Pool, Resident, loaded
 from anyform.kernel.router import Decision, Need, Verdict
+from anyform.kernel.rule import Rule, Rules, over
 
 if TYPE_CHECKING:
     from anyform.contract.events import Event
     from anyform.contract.jobs import Job
 
-log = logging.getLogger("anyform")
+T = TypeVar("T")
+U = TypeVar("U")
 HARDWARE_S = 5.0
 """How long a hardware snapshot serves."""
 CONTEXTS = (2048, 8192, 32768)
 """Contexts that memory is told for, beside the one that a model was trained for and the one that it would get."""
-
-
-@fact
-class Held:
-    """What the pool keeps beside a loaded model."""
-
-    plan: Plan
-    asked: Settings
-    decision: Decision
-    reductions: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What its load met: a capped context, failed tries, reduced settings."""
-
-
-@fact
-class Loaded:
-    """One loaded model, for `ps` and /runtime/status."""
-
-    model: str
-    plugin: str
-    backend: str
-    format: str
-    device: str
-    pid: int | None
-    port: int | None
-    context: int | None
-    context_why: str
-    parallel: int
-    memory_bytes: int
-    """Measured resident bytes of its worker; the estimate where that cannot be measured."""
-    since_s: float
-    active: int
-    reductions: tuple[str, ...] = ()
-    """What was reduced to make it load, in words."""
-    warnings: tuple[str, ...] = ()
 
 
 @fact
@@ -99,33 +49,64 @@ class Description:
     fault: Fault | None = None
 
 
-class Loader(Protocol):
-    """Makes loaded models out of plans: in workers, or in this process."""
+@fact
+class Use:
+    """How a caller means to use a model, beyond what it asks of it."""
 
-    isolated: bool
-    """Whether a crash of a model leaves this process alive."""
-
-    def load(self, plan: Plan) -> LoadedModel:
-        """Blocks. Raises a Fault; details crashed=True if a process died of it."""
-
-    def rehearse(self, plan: Plan) -> None:
-        """Load in a throw-away worker and close. Raises as `load` does."""
-
-    def probe(self, plugin: str, backend: BackendInfo) -> Capabilities:
-        """Ask the backend's plugin to import its engine, in a throw-away worker."""
+    settings: Settings | None = None
+    """Load-time settings; they hold until an unload."""
+    backend: str = ""
+    """The plugin or backend that must run it."""
+    pin: bool | None = None
+    keep_alive_s: float | None = None
+    """Seconds that it stays loaded after this; negative: for ever; None: as configured."""
+    anew: bool = False
+    """Whether a user asks for it by name, so that earlier crashes are forgiven."""
 
 
-class Pool(Protocol):
-    """Holds loaded models by name; loads once while others wait."""
+class Reader(Protocol):
+    """Asks format plugins about a model's files."""
 
-    def lease(
-        self, name: str, serves: Callable[[Held], bool], load: Callable[[], tuple[LoadedModel, Held]]
-    ) -> LoadedModel: ...
-    def held(self) -> list[tuple[LoadedModel, Held, float, int]]:
-        """(model, held, seconds since it was loaded, requests in progress)"""
+    def metadata(self, entry: Entry, plugin: str, match: FormatMatch) -> Metadata: ...
+    def findings(self, entry: Entry, plugin: str, match: FormatMatch) -> list[Finding]: ...
+    def model(self, entry: Entry, plugin: str, match: FormatMatch) -> Model: ...
+    def together(self, work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """`map`, by several threads where there is much to do."""
 
-    def unload(self, name: str) -> bool: ...
+    def forget(self) -> None:
+        """Ask anew: the plugins are others."""
+
     def close(self) -> None: ...
+
+
+class Shelf(Protocol):
+    """Where models are looked for."""
+
+    @property
+    def reader(self) -> Reader: ...
+
+    troubles: list[str]
+    """What could not be looked at the last time, in words."""
+
+
+class Library(Protocol):
+    """Which models there are, and what their names mean."""
+
+    @property
+    def shelf(self) -> Shelf: ...
+    def entries(self) -> tuple[Entry, ...]: ...
+    def refresh(self) -> None: ...
+    def find(self, name: str) -> Entry:
+        """Raises ModelNotFound, ModelAmbiguous."""
+
+    def admit(self, entry: Entry) -> None:
+        """Let an *entry* that no source finds be found by its name."""
+
+    def choice(self, name: str) -> str:
+        """Which variant *name* was taken to mean, in words; empty where it leaves nothing open."""
+
+    def near(self, name: str) -> list[str]:
+        """Names that are like *name*, which has no model."""
 
 
 class Runtime:
@@ -135,24 +116,27 @@ class Runtime:
         self,
         plugins: Plugins,
         library: Library,
-        loader: Loader,
+        loads: Loads,
         pool: Pool,
+        learned: Learned,
+        news: News,
         *,
-        settings: Mapping[str, Settings] | None = None,
-        defaults: Settings | None = None,
+        calibration: Calibration | None = None,
+        sizing: Sizing | None = None,
+        rules: Rules = lambda entry: Rule(),
         prefer: Sequence[str] = (),
         forbid: Sequence[str] = (),
-        state: Path | None = None,
     ) -> None:
+        """*rules*: what the user's configuration says about a model. *prefer*, *forbid*: plugin names."""
         self.plugins, self.library, self._reader = plugins, library, library.shelf.reader
-        self.learned = Learned(state)
-        self._loader, self._pool = loader, pool
-        self._settings, self._defaults = dict(settings or {}), defaults or Settings()
+        self.learned, self.news = learned, news
+        self._loads, self._pool, self._rules = loads, pool, rules
+        self._calibration, self._sizing = calibration, sizing
+        pool.ended = self._measured
         self._prefer, self._forbid = tuple(prefer), tuple(forbid)
-        self._asked: dict[str, Settings] = {}
+        self._asked: dict[str, Use] = {}
         """What a load was told beyond the configuration, by name: it holds until an unload, also when a worker dies."""
-        self._hardware: tuple[float, Hardware] | None = None
-        self._lock = threading.Lock()
+        self._hardware: tuple[float, int, Hardware] | None = None
         self._closed = False
 
     def names(self) -> list[str]:
@@ -171,25 +155,40 @@ class Runtime:
         """What validation remarks; empty when all is well."""
         return self._reader.findings(entry, entry.plugin, entry.match)
 
-    def hardware(self) -> Hardware:
-        """The devices, at most a few seconds old."""
-        now = time.monotonic()
-        if self._hardware is None or now - self._hardware[0] > HARDWARE_S:
-            self._hardware = (now, snapshot(self.plugins))
-        return self._hardware[1]
+    def rule(self, entry: Entry) -> Rule:
+        """What the configuration says about it."""
+        return self._rules(entry)
 
-    def explain(self, model: str | Entry, task: str | None = None, settings: Settings | None = None) -> Decision:
+    def refresh_plugins(self) -> dict[str, list[str]]:
+        """Find plugins that were installed, changed or removed since; what runs goes on. Blocks for seconds."""
+        changes = self.plugins.refresh()
+        if any(changes.values()):
+            self._reader.forget()
+            self._hardware = None
+        self.library.refresh()
+        self.news.tell("plugins", "", **changes)
+        return changes
+
+    def hardware(self) -> Hardware:
+        """The devices, at most a few seconds old, and not from before the last load."""
+        now, epoch = time.monotonic(), self._pool.epoch
+        if self._hardware is None or now - self._hardware[0] > HARDWARE_S or epoch != self._hardware[1]:
+            self._hardware = (now, epoch, snapshot(self.plugins))
+        return self._hardware[2]
+
+    def explain(self, model: str | Entry, task: str | None = None, use: Use | None = None) -> Decision:
         """What would run *model*, and why; loads and probes nothing. For a loaded model also what its load taught."""
         entry = self.find(model) if isinstance(model, str) else model
-        decision = self._decide(entry, task, self._wanted(entry, None, settings), self._choice(probe=False))
+        use = use or Use()
+        decision = self._decide(entry, task, self._wanted(entry, None, use.settings), self._choice(False), use=use)
         if decision.plan is not None:
             decision = replace(decision, notes=(*decision.notes, *self._lessons(decision.plan)))
         left_open = self.library.choice(model) if isinstance(model, str) else ""
         if left_open:
             decision = replace(decision, notes=(left_open, *decision.notes))
-        for _, held, _, _ in self._pool.held():
-            if held.plan.model == entry.name:
-                met = (f"when it was loaded: {note}" for note in held.notes)
+        for at in self._pool.residents():
+            if at.name == entry.name and at.held is not None:
+                met = (f"when it was loaded: {note}" for note in at.held.notes)
                 decision = replace(decision, notes=(*decision.notes, *met))
         return decision
 
@@ -198,7 +197,7 @@ class Runtime:
         memory that it takes; loads and probes nothing. A model that has no context is told of once.
         """
         wanted: Sequence[int | None] = contexts or self._telling(entry) or (None,)
-        made = (self.explain(entry, settings=Settings(context=context)) for context in wanted)
+        made = (self.explain(entry, use=Use(settings=Settings(context=context))) for context in wanted)
         return [verdict for decision in made if (verdict := foremost(decision))]
 
     def _telling(self, entry: Entry) -> list[int]:
@@ -208,7 +207,7 @@ class Runtime:
     def describe(self, entries: Sequence[Entry]) -> Iterator[Description]:
         """What there is to say of each, in their order; many are read at once."""
         choice = self._choice(probe=False)
-        yield from together(lambda entry: self._describe(entry, choice), entries)
+        yield from self._reader.together(lambda entry: self._describe(entry, choice), entries)
 
     def _describe(self, entry: Entry, choice: Choice) -> Description:
         try:
@@ -219,28 +218,33 @@ class Runtime:
         _, metadata, findings = models[0]
         known = Description(entry=entry, metadata=metadata, findings=tuple(findings))
         if decision.plan is not None:
-            return replace(known, plugin=decision.plan.plugin)
+            return replace(known, plugin=decision.runner)
         return replace(known, fault=refusal(decision, findings, choice.unfit))
 
     def _lessons(self, plan: Plan) -> Iterator[str]:
         """What earlier loads on this machine taught about such a plan, in words."""
-        why = self.learned.why(self._load_key(plan))
+        backends = {(plugin, info.name): info for plugin, info in self._choice(False).backends()}
+        why = self.learned.why(self._load_key(plan, backends[plan.plugin, plan.backend]))
         if why:
             yield f"learnt on this machine: {why}"
 
-    def _backend(self, plan: Plan) -> BackendInfo:
-        backends = self._choice(False).backends()
-        return next(info for name, info in backends if (name, info.name) == (plan.plugin, plan.backend))
+    def _load_key(self, plan: Plan, info: BackendInfo) -> str:
+        return load_key(plan.plugin, info, self.hardware().fingerprint, plan.match.format, plan.metadata)
 
-    def _load_key(self, plan: Plan) -> str:
-        fingerprint = self.hardware().fingerprint
-        return load_key(plan.plugin, self._backend(plan), fingerprint, plan.match.format, plan.metadata)
-
-    def open(self, model: str, job: Job | None = None, settings: Settings | None = None) -> LoadedModel:
+    def open(
+        self,
+        model: str,
+        job: Job | None = None,
+        settings: Settings | None = None,
+        use: Use | None = None,
+        hold: bool = False,
+    ) -> LoadedModel:
         """The loaded model of that name, loading it first if need be; blocks.
 
         *job* says the task and the context that it needs; a loaded model that can serve it is never loaded anew.
-        Raises ModelNotFound, Unsupported, InvalidModel, NoBackend, EngineMissing, OutOfMemory, LoadFailed.
+        With *hold* it counts as in use until it is closed; else only while it works, and it may be unloaded meanwhile:
+        its next job loads it again.
+        Raises ModelNotFound, Unsupported, InvalidModel, NoBackend, EngineMissing, OutOfMemory, LoadFailed, Overloaded.
         """
         if self._closed:
             raise Closed("the runtime is closed.")
@@ -248,13 +252,26 @@ class Runtime:
         task = job.task if job is not None else None
         if task is not None:
             self._require_task(entry, task)
-        asked = _over(self._asked.get(entry.name, Settings()), settings)
-        wanted = self._wanted(entry, job, asked)
-        leased = self._pool.lease(
-            entry.name, lambda held: _serves(held, wanted), lambda: self._load(entry, task, wanted)
+        asked, rule = self._asked_of(entry, settings, use), self.rule(entry)
+        wanted = self._wanted(entry, job, asked.settings)
+        ask = Ask(
+            name=entry.name,
+            serves=lambda held: _serves(held, wanted, asked.backend),
+            load=lambda admit: self._load(entry, task, wanted, asked, admit),
+            pin=asked.pin,
+            pinned=rule.pin,
+            keep_alive_s=asked.keep_alive_s if asked.keep_alive_s is not None else rule.keep_alive_s,
+            anew=asked.anew,
         )
-        self._asked[entry.name] = asked
+        leased = self._pool.lease(ask, hold)
+        self._asked[entry.name] = replace(asked, pin=None, keep_alive_s=None, anew=False)
         return leased
+
+    def _asked_of(self, entry: Entry, settings: Settings | None, use: Use | None) -> Use:
+        """What is asked for now, over what was asked for when it was loaded."""
+        before, use = self._asked.get(entry.name, Use()), use or Use()
+        asked = over(over(before.settings or Settings(), settings), use.settings)
+        return replace(use, settings=asked, backend=use.backend or before.backend)
 
     def generate(self, model: str, job: Job, stop: Stop | None = None) -> Iterator[Event]:
         """Open the model and do the job; events as `LoadedModel.generate` yields them.
@@ -262,30 +279,44 @@ class Runtime:
         A worker that is found dead before the first event is replaced, once; after it nothing is tried again.
         """
         stop = stop or Stop()
-        running = self.open(model, job).generate(job, stop)
-        try:
-            first = next(running)
-        except WorkerDied:
-            running = self.open(model, job).generate(job, stop)
-        else:
-            yield first
-        yield from running
+        with closing(self.open(model, job, hold=True)) as leased:
+            running = leased.generate(job, stop)
+            try:
+                first = next(running)
+            except WorkerDied:
+                running = leased.generate(job, stop)
+            else:
+                yield first
+            yield from running
 
     def loaded(self) -> list[Loaded]:
         """What is loaded now, by name."""
-        return sorted((_loaded(*item) for item in self._pool.held()), key=lambda loaded: loaded.model)
+        found = [told for at in self._pool.residents() if (told := loaded(at))]
+        return sorted(found, key=lambda model: model.model)
 
-    def unload(self, model: str) -> bool:
-        """Unload after its running requests have ended; False if it was not loaded."""
+    def residents(self) -> list[Resident]:
+        """What is loaded, loading, or going, by name."""
+        return sorted(self._pool.residents(), key=lambda at: at.name)
+
+    def failed(self) -> Mapping[str, str]:
+        """Models that crashed so often that they are not loaded by themselves any more, with the reason."""
+        return self._pool.failed()
+
+    def unload(self, model: str, now: bool = False) -> bool:
+        """Unload after its running requests have ended, or *now*; False if it was not loaded."""
         name = self.find(model).name
         self._asked.pop(name, None)
-        return self._pool.unload(name)
+        return self._pool.unload(name, now)
 
     def close(self) -> None:
         """Unload everything. Idempotent."""
         self._closed = True
         self._pool.close()
         self._reader.close()
+
+    def rehearse(self, plan: Plan) -> None:
+        """Load *plan* in a throw-away worker and close it; blocks. Raises as a load does."""
+        self._loads.at("worker").rehearse(plan)
 
     def capabilities(self, probe: bool = True) -> list[EngineState]:
         """Every backend with its engine: installed, proven, or in trouble. With *probe*, unproven ones are tried."""
@@ -307,11 +338,8 @@ class Runtime:
             )
 
     def _wanted(self, entry: Entry, job: Job | None, given: Settings | None) -> Settings:
-        """What a caller asks for: defaults, then the settings of the model, of the call, and the context of the job."""
-        wanted = _over(self._defaults, self._settings.get(entry.name))
-        for alias in entry.aliases:
-            wanted = _over(wanted, self._settings.get(alias))
-        wanted = _over(wanted, given)
+        """What a caller asks for: the settings of the model's rule, then of the call, and the context of the job."""
+        wanted = over(self.rule(entry).settings, given)
         context = getattr(getattr(job, "generation", None), "context", None)
         if context is None or context <= (wanted.context or 0):
             return wanted
@@ -325,12 +353,47 @@ class Runtime:
         return replace(wanted, context=context)
 
     def _choice(self, probe: bool) -> Choice:
-        return Choice(self.plugins, self.hardware(), self.learned, self._loader.probe if probe else None)
+        """With what is free now, and what would be if every model that may go had gone."""
+        hardware = self.hardware()
+        room = self._pool.room(hardware.free)
+        devices = tuple(
+            replace(device, free_bytes=max(room[device.id], 1)) if device.id in room else device
+            for device in hardware.devices
+        )
+        there = replace(hardware, devices=devices)
+        prober = self._loads.at().probe if probe else None
+        return Choice(self.plugins, there, self.learned, prober, self._calibration, self._sizing)
+
+    def _measured(self, held: Held, peak_bytes: int) -> None:
+        """A model has ended, which had so many bytes of main memory at the most."""
+        plan = held.plan
+        if self._calibration is None or [device.kind for device in plan.devices] != ["cpu"]:
+            return
+        infos = {(plugin, info.name): info for plugin, info in self._choice(False).backends()}
+        engine = engine_key(plan.plugin, infos[plan.plugin, plan.backend])
+        key = memory_key(engine, self.hardware().fingerprint, plan.match.format, plan.metadata)
+        self._calibration.record(key, placed(plan), peak_bytes)
 
     def _decide(
-        self, entry: Entry, task: str | None, wanted: Settings, choice: Choice, models: Sequence[Model] = ()
+        self,
+        entry: Entry,
+        task: str | None,
+        wanted: Settings,
+        choice: Choice,
+        models: Sequence[Model] = (),
+        use: Use | None = None,
     ) -> Decision:
-        need = Need(model=entry.name, path=entry.path, task=task, forbid=self._forbid, device=wanted.device)
+        rule = self.rule(entry)
+        need = Need(
+            model=entry.name,
+            path=entry.path,
+            task=task,
+            forbid=self._forbid,
+            device=wanted.device,
+            format=rule.format,
+            backend=(use.backend if use else "") or rule.backend,
+            variants={} if models else smaller(entry, self.library.entries()),
+        )
         return choice.decide(models or self._models(entry), need, wanted, self._prefer)
 
     def _models(self, entry: Entry) -> list[Model]:
@@ -338,106 +401,25 @@ class Runtime:
         forms = ((entry.plugin, entry.match), *entry.others)
         return [self._reader.model(entry, plugin, match) for plugin, match in forms]
 
-    def _load(self, entry: Entry, task: str | None, wanted: Settings) -> tuple[LoadedModel, Held]:
+    def _load(
+        self, entry: Entry, task: str | None, wanted: Settings, use: Use, admit: Admit
+    ) -> tuple[LoadedModel, Held]:
         choice = self._choice(probe=True)
-        decision = self._decide(entry, task, wanted, choice)
+        decision = self._decide(entry, task, wanted, choice, use=use)
         if decision.plan is None:
             raise refusal(decision, self.findings(entry), choice.unfit)
-        notes: list[str] = []
-        last: Fault | None = None
-        for plan in decision.plans:
-            try:
-                model, attempt = self._load_by(plan, wanted, notes)
-            except (LoadFailed, OutOfMemory) as fault:
-                last = fault
-                continue
-            met = (*((decision.context_warning,) if decision.context_warning else ()), *notes)
-            decision = replace(decision, plan=attempt.plan)
-            held = Held(plan=attempt.plan, asked=wanted, decision=decision, reductions=attempt.whys, notes=met)
-            _say(held)
-            return model, held
-        assert last is not None
-        last.details["tried"] = notes
-        raise last
-
-    def _load_by(self, plan: Plan, wanted: Settings, notes: list[str]) -> tuple[LoadedModel, Attempt]:
-        """Load with one backend, reducing step by step. Raises the last fault when every step fails."""
-        info, key = self._backend(plan), self._load_key(plan)
-        known = self.learned.options(key)
-        crashed = False
-        last: Fault | None = None
-        for attempt in attempts(plan, info.reductions, known or {}, self.learned.why(key), wanted.context is not None):
-            try:
-                if not self._loader.isolated and info.engine and known is None:
-                    self._loader.rehearse(attempt.plan)
-                model = self._loader.load(attempt.plan)
-            except (LoadFailed, OutOfMemory) as fault:
-                last = fault
-                crashed = crashed or bool(fault.details.get("crashed"))
-                notes.append(f"{plan.plugin} failed{_reduced(attempt)}: {fault.message}")
-                log.warning("%s: %s", plan.model, notes[-1])
-                continue
-            if crashed or known is None:
-                self.learned.remember(
-                    key, attempt.options if crashed else {}, "; ".join(attempt.whys) if crashed else ""
-                )
-            notes.extend(f"loaded with less: {why}" for why in attempt.whys)
-            return model, attempt
-        assert last is not None
-        raise last
+        infos = {(plugin, info.name): info for plugin, info in choice.backends()}
+        keys = {(plan.plugin, plan.backend): plan for plan in decision.plans}
+        known = {at: (infos[at], self._load_key(plan, infos[at])) for at, plan in keys.items()}
+        return self._loads.run(Order(decision=decision, known=known, rule=self.rule(entry), wanted=wanted), admit)
 
 
-def _reduced(attempt: Attempt) -> str:
-    return f" with {', '.join(f'{k}={v}' for k, v in attempt.options.items())}" if attempt.options else ""
-
-
-def _over(base: Settings, given: Settings | None) -> Settings:
-    """*given* laid over *base*, field by field."""
-    if given is None:
-        return base
-    return Settings(
-        context=given.context if given.context is not None else base.context,
-        parallel=given.parallel if given.parallel is not None else base.parallel,
-        device=given.device if given.device is not None else base.device,
-        options={**base.options, **given.options},
-    )
-
-
-def _serves(held: Held, wanted: Settings) -> bool:
-    """Whether a model loaded as *held* can serve a request that wants *wanted*."""
+def _serves(held: Held, wanted: Settings, backend: str) -> bool:
+    """Whether a model loaded as *held* can serve a request that wants *wanted* of *backend* (empty: any)."""
     has = held.plan.settings
     if wanted.context is not None and (has.context or 0) < wanted.context:
         return False
+    if backend and backend not in (held.plan.plugin, held.plan.backend):
+        return False
     same_options = all(has.options.get(name) == value for name, value in wanted.options.items())
     return same_options and wanted.parallel in (None, has.parallel) and wanted.device in (None, held.asked.device)
-
-
-def _say(held: Held) -> None:
-    plan, context = held.plan, held.plan.settings.context
-    where = ", ".join(device.id for device in plan.devices)
-    log.info(
-        "%s: loaded by %s on %s, context %s (%s)", plan.model, plan.plugin, where, context, held.decision.context_why
-    )
-    for note in held.notes:
-        log.warning("%s: %s", plan.model, note)
-
-
-def _loaded(model: LoadedModel, held: Held, since_s: float, active: int) -> Loaded:
-    plan = held.plan
-    return Loaded(
-        model=plan.model,
-        plugin=plan.plugin,
-        backend=plan.backend,
-        format=plan.match.format,
-        device=", ".join(device.id for device in plan.devices),
-        pid=getattr(model, "pid", None),
-        port=getattr(model, "port", None),
-        context=plan.settings.context,
-        context_why=held.decision.context_why,
-        parallel=model.parallel,
-        memory_bytes=getattr(model, "memory_bytes", 0) or held.decision.estimate_bytes or 0,
-        since_s=since_s,
-        active=active,
-        reductions=held.reductions,
-        warnings=held.notes,
-    )

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from anyform.contract.facts import Evidence, Finding, FormatMatch, Metadata, Severity
+from anyform.kernel.fingerprint import fingerprint
 from anyform.kernel.plugins import Plugins
-from anyform.kernel.trial import fingerprint
 
 SCHEMA = 1
 FILE = "catalogue.sqlite"
@@ -47,17 +47,22 @@ class Catalogue:
 
     def __init__(self, file: Path, plugins: Plugins) -> None:
         """*file*: made when something is first remembered. *plugins*: an answer holds for the very same ones."""
-        self._file = file
-        self._prints = {
-            record.name: fingerprint(record.module, record.version) for record in plugins.records if record.sound
-        }
-        self._all = "|".join(f"{name} {mark}" for name, mark in sorted(self._prints.items()))
+        self._file, self._plugins = file, plugins
+        self._prints: Mapping[str, str] = {}
+        self._all = ""
+        self.renew()
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._lost = False
         self._fresh: dict[Key, Row] = {}
         self._asked = 0
         self._read: dict[Key, tuple[str, str]] | None = None
+
+    def renew(self) -> None:
+        self._prints = {
+            record.name: fingerprint(record.module, record.version) for record in self._plugins.records if record.sound
+        }
+        self._all = "|".join(f"{name} {mark}" for name, mark in sorted(self._prints.items()))
 
     def recall(self, question: str, plugin: str, about: str, stamp: str) -> Any:
         with self._lock:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from anyform.contract.errors import Category, Fault
+from anyform.contract.errors import Area, Category, Fault
+from anyform.contract.facts import Severity
 
 LONG_WAIT_S = 60.0
 """A hub that asks for more patience than this is not waited for."""
@@ -12,7 +13,7 @@ class HubFault(Fault):
     """A hub did not do what was asked. details: again=True where the same request may succeed a little later."""
 
     code = "hub_failed"
-    category = Category.UNAVAILABLE
+    category, area = Category.UNAVAILABLE, Area.NETWORK
 
     @property
     def again(self) -> bool:
@@ -23,6 +24,7 @@ class HubOffline(HubFault):
     """Nothing may be fetched: --offline or HF_HUB_OFFLINE."""
 
     code = "offline"
+    severity = Severity.INFO
 
 
 class HubUnreachable(HubFault):
@@ -48,21 +50,21 @@ class RepositoryMissing(HubFault):
     """No such repository, revision or file; or a private one."""
 
     code = "repository_not_found"
-    category = Category.NOT_FOUND
+    category, area, severity = Category.NOT_FOUND, Area.MODEL, Severity.INFO
 
 
 class Gated(HubFault):
     """The repository's owner wants to know who reads it."""
 
     code = "gated_repository"
-    category = Category.REFUSED
+    category, area, severity = Category.REFUSED, Area.AUTHENTICATION, Severity.INFO
 
 
 class TokenRefused(HubFault):
     """The hub does not know the token."""
 
     code = "token_refused"
-    category = Category.REFUSED
+    category, area, severity = Category.REFUSED, Area.AUTHENTICATION, Severity.INFO
 
 
 class Corrupt(HubFault):
@@ -75,12 +77,14 @@ class DiskFull(HubFault):
     """No room for the files; details: needed_bytes, free_bytes."""
 
     code = "disk_full"
+    area, severity = Area.STORAGE, Severity.CRITICAL
 
 
 class Cancelled(HubFault):
     """A pull was stopped; what has come is kept for the next."""
 
     code = "cancelled"
+    severity = Severity.INFO
 
 
 def offline(what: str) -> HubOffline:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from anyform.contract.errors import Category, Fault
+from anyform.contract.errors import Area, Category, Fault
 
 TURN_S = 0.1
 FOLDER = ".locks"
@@ -17,7 +17,7 @@ class BeingPulled(Fault):
     """Another process changes the repository now."""
 
     code = "being_pulled"
-    category = Category.UNAVAILABLE
+    category, area = Category.UNAVAILABLE, Area.STORAGE
 
 
 @contextmanager

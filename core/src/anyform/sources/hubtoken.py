@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from anyform.contract.errors import Category, Fault, Invalid
-from anyform.contract.facts import fact
+from anyform.contract.errors import Area, Category, Fault, Invalid
+from anyform.contract.facts import Severity, fact
 from anyform.sources.hub import Hub
 
 SECRET = 0o600
@@ -18,7 +18,7 @@ class NotLoggedIn(Fault):
     """There is no token."""
 
     code = "not_logged_in"
-    category = Category.REFUSED
+    category, area, severity = Category.REFUSED, Area.AUTHENTICATION, Severity.INFO
 
 
 @fact

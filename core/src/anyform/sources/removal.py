@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from anyform.contract.errors import Category, Fault
-from anyform.contract.facts import fact
+from anyform.contract.errors import Area, Category, Fault
+from anyform.contract.facts import Severity, fact
 from anyform.kernel.entry import Entry
 from anyform.sources import folder as own
 from anyform.sources import hublock
@@ -24,7 +24,7 @@ class NotOurs(Fault):
     """Files that anyform did not put where they are."""
 
     code = "not_ours"
-    category = Category.REFUSED
+    category, area, severity = Category.REFUSED, Area.STORAGE, Severity.INFO
 
 
 @fact

@@ -10,8 +10,8 @@ from anyform.contract.errors import Fault, Invalid, ModelNotFound, PluginFault
 from anyform.contract.hooks import ModelSource, Place
 from anyform.kernel.entry import Entry
 from anyform.kernel.plugins import Plugins
-from anyform.kernel.reader import Memory, Reader, stamp_of
 from anyform.sources.hubname import bare
+from anyform.sources.reader import Memory, Reader, stamp_of
 from anyform.sources.sameness import Sample, merged, sampled, started
 from anyform.sources.survey import Lead, survey
 

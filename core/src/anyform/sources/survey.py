@@ -10,10 +10,10 @@ from pathlib import Path
 from anyform.contract.errors import Fault
 from anyform.contract.facts import FormatMatch, fact
 from anyform.contract.hooks import Place
-from anyform.kernel import detect
 from anyform.kernel.entry import Entry, Spot
 from anyform.kernel.files import FolderFiles
-from anyform.kernel.reader import Reader, together
+from anyform.sources import detect
+from anyform.sources.reader import Reader, together
 
 DEPTH = 4
 """How far below a models folder a model may lie (owner/repo/subfolder)."""

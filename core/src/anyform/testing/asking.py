@@ -34,6 +34,7 @@ class Asked:
     def ask(self, hook: str, **arguments: Any) -> Any:
         """The answer, given only the arguments that the implementation takes. KeyError where there is none."""
         implementation = self.implementations()[hook]
+        arguments.setdefault("tables", {})
         wanted = inspect.signature(implementation).parameters
         return implementation(**{name: value for name, value in arguments.items() if name in wanted})
 

@@ -121,11 +121,18 @@ def _flat(text: str | None) -> str:
 
 
 def _faults() -> str:
-    lines = ["## Faults: a closed family", "", "`anyform.contract.errors`", "", "| class | code | category | when |"]
-    lines.append("|---|---|---|---|")
+    lines = [
+        "## Faults: a closed family",
+        "",
+        "`anyform.contract.errors`",
+        "",
+        "| class | code | category | area | severity | when |",
+    ]
+    lines.append("|---|---|---|---|---|---|")
     for name, member in vars(errors).items():
         if isinstance(member, type) and issubclass(member, errors.Fault):
-            lines.append(f"| `{name}` | `{member.code}` | {member.category.value} | {_flat(member.__doc__)} |")
+            kind = f"{member.category.value} | {member.area.value} | {member.severity.name}"
+            lines.append(f"| `{name}` | `{member.code}` | {kind} | {_flat(member.__doc__)} |")
     return "\n".join([*lines, ""])
 
 

@@ -9,7 +9,7 @@ from anyform.contract.model import LoadedModel
 from anyform.kernel.plugins import Plugins
 
 if TYPE_CHECKING:
-    from anyform.workers.isolation import Workers
+    from anyform.workers.isolation import Progress, Workers
 
 
 class Here:
@@ -20,7 +20,8 @@ class Here:
     def __init__(self, plugins: Plugins, workers: Workers) -> None:
         self._plugins, self._workers = plugins, workers
 
-    def load(self, plan: Plan) -> LoadedModel:
+    def load(self, plan: Plan, progress: Progress | None = None) -> LoadedModel:
+        """In this process, where nothing can be told of how far it is."""
         model: LoadedModel = self._plugins.ask_one(plan.plugin, "load", plan=plan)
         return model
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from anyform.contract.errors import LoadFailed
@@ -10,8 +13,15 @@ from anyform.contract.facts import BackendInfo, Capabilities, Plan
 if TYPE_CHECKING:
     from anyform.workers.remote import Process, RemoteModel
 
+Progress = Callable[[int], None]
 PROBE_S = 120.0
 """How long an engine may take to be imported and asked."""
+
+
+LOAD_S = 600.0
+"""How long a model may take to load."""
+TOLD_S = 0.5
+"""How often a load that goes on tells how far it is."""
 
 
 class Workers:
@@ -19,13 +29,28 @@ class Workers:
 
     isolated = True
 
-    def load(self, plan: Plan) -> RemoteModel:
-        """Start a worker and load. Raises the worker's Fault, or LoadFailed (crashed=True) if it died."""
+    def __init__(self, load_s: float = LOAD_S) -> None:
+        """*load_s*: how long a model may take to load; its worker is ended then."""
+        self._load_s = load_s
+
+    def load(self, plan: Plan, progress: Progress | None = None) -> RemoteModel:
+        """Start a worker and load. *progress* is told the worker's resident bytes now and then.
+
+        Raises the worker's Fault, or LoadFailed (crashed=True) if it died, or if it took too long.
+        """
         from anyform.workers.remote import Process, RemoteModel
 
         process = Process()
         try:
-            ready = process.ask({"do": "load", "plugin": plan.plugin, "plan": plan})["ready"]
+            with _told(process, progress):
+                ready = process.ask({"do": "load", "plugin": plan.plugin, "plan": plan}, self._load_s)["ready"]
+        except TimeoutError as error:
+            process.kill()
+            raise LoadFailed(
+                f"{plan.model} was not loaded after {self._load_s:g} s, and its worker was ended.",
+                process.last_words() or "Allow more time: load_s in [lifecycle] of anyform.toml.",
+                timeout_s=self._load_s,
+            ) from error
         except (EOFError, OSError) as error:
             process.kill()
             raise _crash(process, plan.model) from error
@@ -50,6 +75,24 @@ class Workers:
             process.kill()
         found: Capabilities = reply["found"]
         return found
+
+
+@contextmanager
+def _told(process: Process, progress: Progress | None) -> Iterator[None]:
+    """Tell *progress* how many bytes the process has, until the block ends."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while progress is not None and not over.wait(TOLD_S):
+            progress(process.measured("VmRSS"))
+
+    teller = threading.Thread(target=tell, name="anyform-progress", daemon=True)
+    if progress is not None:
+        teller.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _crash(process: Process, what: str) -> LoadFailed:

@@ -27,7 +27,7 @@ from anyform.workers.wire import Channel, pack
 log = logging.getLogger("anyform.workers")
 START_S = 30.0
 """From the start of the process to its call home; loading itself may take as long as it likes."""
-CLOSE_S = 10.0
+CLOSE_S = 15.0
 """How long a worker may take to close before it is killed."""
 KEPT_LINES = 60
 
@@ -61,11 +61,12 @@ class Process:
         return self._child.pid
 
     def _keep(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            text = line.decode(errors="replace").rstrip()
-            if text:
-                self.output.append(text)
-                log.debug("worker %s: %s", self.pid, text)
+        with stream:
+            for line in stream:
+                text = line.decode(errors="replace").rstrip()
+                if text:
+                    self.output.append(text)
+                    log.debug("worker %s: %s", self.pid, text)
 
     def _await_call(self, listener: socket.socket) -> Channel:
         """The connection that shows the token. Others are dropped."""
@@ -99,6 +100,12 @@ class Process:
         if isinstance(reply, Fault):
             raise reply
         return reply
+
+    def measured(self, field: str) -> int:
+        """Bytes of a field of /proc/PID/status, such as VmRSS or VmHWM, its greatest yet, with the processes that it
+        started; 0 where there is none.
+        """
+        return sum(_status(pid, field) for pid in _family(self.pid))
 
     def close(self) -> None:
         """Ask it to close, and kill it if it does not. Idempotent; blocks up to CLOSE_S seconds."""
@@ -159,21 +166,47 @@ class RemoteModel:
     def __init__(self, process: Process, model: str, port: int, parallel: int) -> None:
         self.parallel, self.port, self.pid = parallel, port, process.pid
         self._process, self._model = process, model
-        self._closed = False
+        self._closed = self._died = False
+        self._why = ""
+        self._awaited = 0
+        self._lock = threading.Lock()
+        self.heard_s = time.monotonic()
 
     @property
     def memory_bytes(self) -> int:
         """Resident bytes of the process; 0 where that cannot be read."""
-        try:
-            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
-        except OSError:
-            return 0
-        import resource
+        return self._process.measured("VmRSS")
 
-        return int(fields[1]) * resource.getpagesize()
+    @property
+    def private_bytes(self) -> int:
+        """Of them, those that no file backs: what the machine's free memory lacks; 0 where that cannot be read."""
+        return self._process.measured("RssAnon")
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that it ever had resident; 0 where that cannot be read, or once it has ended."""
+        return self._process.measured("VmHWM")
 
     def alive(self) -> bool:
-        return not self._closed and self._process.alive()
+        return not self._closed and not self._died and self._process.alive()
+
+    @property
+    def obituary(self) -> str:
+        """How it ended, in words."""
+        return self._why or self._process.ending()
+
+    def quiet_s(self) -> float:
+        """Seconds since the worker last sent anything; 0 while nobody waits for it."""
+        return time.monotonic() - self.heard_s if self._awaited else 0.0
+
+    def heard(self) -> None:
+        """The worker has sent something."""
+        self.heard_s = time.monotonic()
+
+    def kill(self, why: str) -> None:
+        """End the process at once; its requests meet WorkerDied, which says *why*."""
+        self._why = why
+        self._process.kill()
 
     def dial(self, job: Job) -> RequestSocket:
         """A connection with *job* already sent; then only frames come back. Raises WorkerDied."""
@@ -187,9 +220,16 @@ class RemoteModel:
             raise self.death() from error
         return sock
 
+    def awaited(self, more: int) -> None:
+        """So many more requests wait for its next word; fewer, where their reader holds it back."""
+        with self._lock:
+            self._awaited += more
+            self.heard()
+
     def death(self) -> WorkerDied:
         """The fault for a connection that ended before Done."""
-        said = self._process.ending() if not self._closed else "it was unloaded"
+        said = self.obituary if not self._closed else "it was unloaded"
+        self._why, self._died = said, True
         return WorkerDied(
             f"the worker of {self._model} is gone: {said}.", "The next request starts a new one.", model=self._model
         )
@@ -199,10 +239,13 @@ class RemoteModel:
             channel = Channel(sock)
             stop.when_set(lambda: _half_close(sock))
             while True:
+                self.awaited(1)
                 try:
                     value = channel.receive()
                 except (EOFError, OSError) as error:
                     raise self.death() from error
+                finally:
+                    self.awaited(-1)
                 if isinstance(value, Fault):
                     raise value
                 yield value
@@ -219,3 +262,21 @@ def _half_close(sock: socket.socket) -> None:
     """Tell the worker to stop, still listening for its Done."""
     with suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
+
+
+def _status(pid: int, field: str) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and those below it (https://man7.org/linux/man-pages/man5/proc_pid_task.5.html, children)."""
+    yield pid
+    with suppress(OSError):
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                for child in file.read_text().split():
+                    yield from _family(int(child))

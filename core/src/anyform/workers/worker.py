@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from anyform.contract.errors import Fault, PluginFault, RefusedRequest
+from anyform.contract.errors import Fault, PluginFault, RefusedRequest, WorkerDied
 from anyform.contract.facts import BackendInfo, Plan
 from anyform.contract.model import LoadedModel, Stop
 from anyform.kernel.plugins import Plugins
@@ -137,6 +137,9 @@ class Server:
             send = channel.socket.sendall
             for event in self._model.generate(request["job"], stop):
                 send(pack(event))
+        except WorkerDied as fault:  # what this worker stands for is gone: so is this one
+            channel.send(fault)
+            _leave()
         except Fault as fault:
             channel.send(fault)
         except OSError:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from anyform.contract.errors import Fault
+from anyform.contract.errors import Area, Fault
 from anyform_gguf_llamacpp.engine import Context, Floats
 from anyform_gguf_llamacpp.enginethread import EngineThread
 from anyform_gguf_llamacpp.layout import Layout
@@ -37,6 +37,7 @@ class DecodeFailed(Fault):
     """llama.cpp could not decode a batch; the answer is lost, the model goes on."""
 
     code = "gguf_llamacpp.decode_failed"
+    area = Area.BACKEND
 
 
 class Projector(Protocol):

@@ -1,97 +1,138 @@
-"""How much memory llama.cpp takes for a model: weights, KV cache, compute buffers."""
+"""How much memory llama.cpp takes for a model: weights, KV cache, compute buffers, and what comes with any engine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from anyform.contract.facts import MemoryEstimate, Metadata, Settings
+from anyform.contract.facts import MemoryEstimate, Metadata, Saving, Settings
+from anyform_gguf_llamacpp import cache
 from anyform_gguf_llamacpp import options as load_options
+from anyform_gguf_llamacpp.cache import numbers
+from anyform_gguf_llamacpp.options import Options
+from anyform_gguf_llamacpp.repacking import repacked
 
-CACHE_BYTES: Mapping[str, float] = {
-    "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
-    "iq4_nl": 18 / 32,
-}  # fmt: skip
-"""Bytes of one cached number, by the type of the cache."""
-CACHE_TYPE = "f16"
-MICRO_BATCH = 512
-"""llama.cpp's default `n_ubatch`: tokens that one graph works on."""
-ENGINE_BYTES = 64 << 20
-"""Code, thread pools, graphs and vocabulary: what an empty process with the engine takes, roughly."""
-
-RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
-"""Architectures whose state does not grow with the context (llama-arch.cpp, llm_arch_is_recurrent)."""
+PROCESS_BYTES = 56 << 20
+"""Python, numpy, llguidance, llama.cpp, threads: fitted, as what the rest of the formula left over of a worker's VmHWM
+for 0.1B models in F16 and Q4_K_M on one Linux x86 machine (56 to 58 MiB). Other platforms differ by some MiB."""
+TOKEN_BYTES, MERGE_BYTES = 152, 136
+"""A token in llama-vocab.cpp's id_to_token, token_to_id and cache_token_to_piece; a merge in its bpe_ranks. Only the
+sum was measured, 288 bytes, from vocabularies of 32,000 and 151,936; the split is counted from the containers."""
+LOGITS = 3
+"""Times that the logits of an answer lie in memory: the graph's, the context's output, the sampler's."""
+UNTOLD_CONTEXT = 8192
+"""The context that buffers are sized for where the settings name none; asked again with one, they are right."""
+SMALL_MODEL_BYTES = 16 << 20
+"""Below it loader.py computes exactly, without flash attention."""
 
 
 def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
-    """Memory of a model with these settings.
+    """Memory of a model with these settings, as resident bytes of its process at their peak.
 
-    weights        the tensors' bytes, as they lie in the file (llama.cpp maps or copies them unchanged), and the
-                   projector's file
-    KV a token     sum over layers of kv_heads x (key_length + value_length) x bytes of the cache type
-                   (llama-kv-cache.cpp: K and V of n_embd_k_gqa and n_embd_v_gqa elements a layer and cell)
-    compute        n_ubatch x (max(vocabulary + 2 x embedding, 4 x feed_forward) + embedding) x 4 bytes: the logits of a
-                   micro-batch beside its activations, or the feed-forward's (within 5% of what llama.cpp reports for
-                   llama graphs with flash attention)
-    engine         64 MiB
+    Checked against llama.cpp as llama-cpp-python 0.3.36 brings it; `benchmarks/memory.py` measures. The activations'
+    factors are fitted to it, on dense models on a CPU; mixtures, encoders and accelerators follow by analogy.
+
+    weights   the tensors' bytes as they lie in the file, all of them read at load (llama-mmap.cpp maps with
+              MAP_POPULATE); the projector's file; and a copy of what this CPU's kernels want in another order
+              (ggml-cpu/repack.cpp, amx.cpp), as far as it stays in main memory: the file stays mapped beside it
+    cache     see cache.py: by layer, and for windowed layers the window only; cleared, so touched, at load
+    compute   n_ubatch x 4 bytes x (max(4 x feed_forward, 4 x heads x key_length) + 2 x embedding): activations that
+              live at once, of the experts used in a mixture; n_ubatch x cells x 2 bytes for the mask, and without
+              flash attention x 4 bytes x (heads + 2) for it and the scores; 3 x 4 bytes x vocabulary for each
+              answer's logits. Not in it: 64 rows of logits that only a request for its prompt's likelihoods touches
+    process   152 bytes a token of the vocabulary and 136 a merge, and 56 MiB
 
     Raises Invalid for an option that the backend does not know, so that it is refused before anything is loaded.
-    Sliding windows and hybrid layers need less than this; it is an upper bound for them, with less confidence.
     """
-    load_options.read(settings.options)
-    facts = metadata.extra
-    per_token = _cache_bytes_per_token(metadata, settings.options)
-    overhead = ENGINE_BYTES + _compute_bytes(metadata, settings.options)
-    known = per_token is not None
-    sparse = any(name in facts for name in ("sliding_window", "state_size", "kv_lora_rank"))
+    options = load_options.read(settings.options)
+    share = _accelerated(metadata, settings, options)
+    weights = (metadata.weight_bytes or 0) + int(metadata.extra.get("mmproj_bytes", 0))
+    copies = round(_copied(metadata) * (1 - share)) if options.use_extra_bufts else 0
+    context = settings.context or min(metadata.context or UNTOLD_CONTEXT, UNTOLD_CONTEXT)
+    kept = cache.kept(metadata, options, settings.context, settings.parallel or 1)
+    confidence = kept.confidence if metadata.extra.get("embedding_length") else 0.3
     return MemoryEstimate(
-        weights_bytes=(metadata.weight_bytes or 0) + int(facts.get("mmproj_bytes", 0)),
-        bytes_per_token=per_token or 0,
-        overhead_bytes=overhead,
-        confidence=0.3 if not known else 0.6 if sparse else 0.8,
-        why="weights as in the file + layers x KV heads x (key + value length) x cache type a token"
-        " + micro-batch x (vocabulary or activations) x 4 bytes + 64 MiB for the engine",
+        weights_bytes=weights + copies,
+        bytes_per_token=kept.bytes_per_token,
+        overhead_bytes=kept.fixed_bytes + _compute(metadata, options, context, settings) + _process(metadata),
+        confidence=confidence,
+        why="weights as in the file"
+        + (", again as this CPU's kernels want them" if copies else "")
+        + " + layers x KV heads x (key + value length) x cache type a token"
+        + (" (a window's tokens in windowed layers)" if kept.windowed else "")
+        + " + micro-batch x (activations + mask) + logits + 56 MiB and the vocabulary for the process",
+        accelerated=share,
+        savings=tuple(_savings(metadata, settings, options, kept.total_bytes, copies, weights)),
     )
 
 
-def _cache_bytes_per_token(metadata: Metadata, options: Mapping[str, Any]) -> int | None:
-    """None where the file does not say enough."""
-    if metadata.architecture in RECURRENT or not _generates(metadata):
-        return 0
-    facts = metadata.extra
-    layers, key, value = facts.get("layers"), facts.get("key_length"), facts.get("value_length")
-    if not isinstance(layers, int) or not isinstance(key, int) or not isinstance(value, int):
-        return None
-    heads = _kv_heads(facts.get("kv_heads"), layers)
-    if facts.get("kv_lora_rank"):
-        heads, value = layers, 0  # latent attention keeps one compressed vector a layer, of key_length
-    return round(heads * (key * _bytes(options, "cache_type_k") + value * _bytes(options, "cache_type_v")))
+def _accelerated(metadata: Metadata, settings: Settings, options: Options) -> float:
+    """The share of layers on the accelerator, the output counting as one (llama-model.cpp, n_gpu_layers)."""
+    if settings.device == "cpu" or options.gpu_layers == 0:
+        return 0.0
+    layers = metadata.extra.get("layers")
+    if options.gpu_layers in (None, -1) or not isinstance(layers, int):
+        return 1.0
+    return min(1.0, (options.gpu_layers or 0) / (layers + 1))
 
 
-def _generates(metadata: Metadata) -> bool:
-    return bool({"chat", "complete"} & set(metadata.tasks)) or metadata.extra.get("pooling") in ("last", "rank", "none")
+def _copied(metadata: Metadata) -> int:
+    """Bytes of the weights that are kept twice in main memory."""
+    by_type = metadata.extra.get("matrix_bytes")
+    return sum(size for name, size in by_type.items() if name in repacked()) if isinstance(by_type, Mapping) else 0
 
 
-def _kv_heads(stated: Any, layers: int) -> int:
-    """KV heads of all layers together."""
-    if isinstance(stated, list):
-        return sum(number for number in stated if isinstance(number, int))
-    return stated * layers if isinstance(stated, int) else layers
+def _compute(metadata: Metadata, options: Options, context: int, settings: Settings) -> int:
+    facts, parallel = metadata.extra, settings.parallel or 1
+    makes_vectors = cache.makes_vectors(metadata)
+    batch = max(min(context, metadata.context or context), options.ubatch) if makes_vectors else options.ubatch
+    forward = max(
+        _largest(facts, "feed_forward_length"),
+        _largest(facts, "expert_feed_forward_length") * _largest(facts, "experts_used"),
+    )
+    heads, width = _largest(facts, "heads"), _largest(facts, "embedding_length")
+    live = 4 * max(forward, heads * _largest(facts, "key_length")) + 2 * width
+    cells = batch if makes_vectors else context
+    scores = 2 if _flashes(metadata, options) else 4 * (heads + 2)
+    logits = 0 if makes_vectors else LOGITS * 4 * (metadata.vocab_size or 0) * parallel
+    return batch * (4 * live + scores * cells) + logits
 
 
-def _bytes(options: Mapping[str, Any], name: str) -> float:
-    return CACHE_BYTES.get(str(options.get(name, CACHE_TYPE)).lower(), CACHE_BYTES[CACHE_TYPE])
+def _flashes(metadata: Metadata, options: Options) -> bool:
+    """Whether attention is computed without keeping its scores; as loader.py decides."""
+    if options.flash_attention is not None:
+        return options.flash_attention
+    small = (metadata.weight_bytes or 0) < SMALL_MODEL_BYTES and not cache.makes_vectors(metadata)
+    return not (small if options.exact is None else options.exact)
 
 
-def _compute_bytes(metadata: Metadata, options: Mapping[str, Any]) -> int:
-    facts = metadata.extra
-    batch = options.get("ubatch")
-    tokens = batch if isinstance(batch, int) and batch > 0 else MICRO_BATCH
-    width = _largest(facts.get("embedding_length"))
-    forward = _largest(facts.get("feed_forward_length"))
-    return tokens * (max((metadata.vocab_size or 0) + 2 * width, 4 * forward) + width) * 4
+def _process(metadata: Metadata) -> int:
+    merges = metadata.tokenizer == "gpt2"
+    return PROCESS_BYTES + (metadata.vocab_size or 0) * (TOKEN_BYTES + (MERGE_BYTES if merges else 0))
 
 
-def _largest(stated: Any) -> int:
-    numbers = stated if isinstance(stated, list) else [stated]
-    return max((number for number in numbers if isinstance(number, int)), default=0)
+def _savings(
+    metadata: Metadata, settings: Settings, options: Options, cache_bytes: int, copies: int, weights: int
+) -> list[Saving]:
+    """Smaller caches where theirs is larger, no second copy of the weights, half of the layers in main memory."""
+    found = []
+    for kind, cost in (("q8_0", "hardly another answer"), ("q4_0", "worse answers")):
+        fewer = cache.of_type(cache_bytes, options, kind)
+        if fewer > 0 and _flashes(metadata, options):
+            both = {"cache_type_k": kind, "cache_type_v": kind}
+            found.append(Saving(options=both, bytes=fewer, why=f"a KV cache of {kind}: {cost}"))
+    if copies:
+        why = "weights only as in the file: prompts are read more slowly"
+        found.append(Saving(options={"use_extra_bufts": False}, bytes=copies, why=why))
+    layers = metadata.extra.get("layers")
+    most = layers + 1 if isinstance(layers, int) else 0
+    there = most if options.gpu_layers in (None, -1) else min(options.gpu_layers or 0, most)
+    if there > 1 and settings.device != "cpu":
+        moved = round((weights + cache_bytes) * (there - there // 2) / most)
+        why = f"{there // 2} of {most} layers on the accelerator: slower"
+        found.append(Saving(options={"gpu_layers": there // 2}, bytes=moved, why=why, moves=True))
+    return found
+
+
+def _largest(facts: Mapping[str, Any], name: str) -> int:
+    return max(numbers(facts.get(name)), default=0)

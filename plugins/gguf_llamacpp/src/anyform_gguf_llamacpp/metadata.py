@@ -45,7 +45,8 @@ SHAPE: Mapping[str, str] = {
     "key_length_mla": "attention.key_length_mla", "value_length_mla": "attention.value_length_mla",
     "shared_kv_layers": "attention.shared_kv_layers", "state_size": "ssm.state_size", "inner_size": "ssm.inner_size",
     "conv_kernel": "ssm.conv_kernel", "group_count": "ssm.group_count", "labels": "classifier.output_labels",
-    "nextn_layers": "nextn_predict_layers",
+    "nextn_layers": "nextn_predict_layers", "window_pattern": "attention.sliding_window_pattern",
+    "expert_feed_forward_length": "expert_feed_forward_length",
 }  # fmt: skip
 """Our name in `extra` -> key below the architecture's name."""
 
@@ -67,8 +68,8 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
     `extra` has, where the file tells them: embedding_length, layers, feed_forward_length, heads, kv_heads (a number,
     or one a layer), key_length, value_length, sliding_window, rope_freq_base, rope_scaling, experts, experts_used,
     pooling, labels, chat_template, chat_templates (name -> template), special_tokens (name -> id), file_type,
-    tensor_types (type -> count), quantization_note, sampling, mmproj (file name), mmproj_bytes, shards,
-    kind, and the general keys of GENERAL.
+    tensor_types (type -> count), matrix_bytes (type -> bytes of what is multiplied by), quantization_note, sampling,
+    mmproj (file name), mmproj_bytes, shards, kind, and the general keys of GENERAL.
     """
     headers = _headers(files, match.files)
     projectors = {name: header for name, header in headers.items() if kind_of(header, name) == PROJECTOR}
@@ -105,6 +106,7 @@ def _metadata(
         "special_tokens": special_tokens(first),
         "file_type": file_type_name(first.keys.get("general.file_type")),
         "tensor_types": types,
+        "matrix_bytes": matrix_bytes(shards),
         "quantization_note": note,
         "sampling": gguf.groups(first.keys, "general.sampling."),
         "mmproj": next(iter(projectors), None),
@@ -140,6 +142,18 @@ def tensor_types(shards: Iterable[Header]) -> dict[str, int]:
     """How many tensors have which type, the most frequent first."""
     kinds = Counter(tensor.kind for header in shards for tensor in header.tensors)
     return {TENSOR_TYPES[kind].name if kind in TENSOR_TYPES else f"type {kind}": n for kind, n in kinds.most_common()}
+
+
+def matrix_bytes(shards: Sequence[Header]) -> dict[str, int]:
+    """Bytes of the matrices that are multiplied by, by type; token embeddings are, where they serve as output too."""
+    tensors = [tensor for header in shards for tensor in header.tensors]
+    tied = all(tensor.name != "output.weight" for tensor in tensors)
+    found: Counter[str] = Counter()
+    for tensor in tensors:
+        read_only = "_embd" in tensor.name and not (tied and tensor.name == "token_embd.weight")
+        if tensor.kind in TENSOR_TYPES and len(tensor.shape) > 1 and not read_only:
+            found[TENSOR_TYPES[tensor.kind].name] += tensor.size or 0
+    return dict(found)
 
 
 def pooling(header: Header) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from anyform.contract.errors import Fault
+from anyform.contract.errors import Area, Fault
 from anyform_gguf_llamacpp.sampling import Floats, draw, gap, leading, log_softmax_sum, uniform, weigh
 from anyform_gguf_llamacpp.ticket import Answer, Likelihood
 
@@ -17,6 +17,7 @@ class PickFailed(Fault):
     """No token can follow: the rules of the request exclude all, or the model gave no numbers."""
 
     code = "gguf_llamacpp.no_token"
+    area = Area.REQUEST
 
 
 @dataclass(slots=True)

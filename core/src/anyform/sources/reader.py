@@ -8,10 +8,10 @@ from functools import cache
 from typing import Any, Protocol, TypeVar
 
 from anyform.contract.facts import Finding, FormatMatch, Metadata
-from anyform.kernel import detect
 from anyform.kernel.entry import Entry
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
+from anyform.sources import detect
 
 THREADS = 4
 """More wait for each other: what plugins do is mostly Python."""
@@ -30,6 +30,9 @@ class Memory(Protocol):
 
     def remember(self, question: str, plugin: str, about: str, stamp: str, answer: Any) -> None:
         """*answer*: facts and JSON values. *plugin*: whose answer it is; empty: all of them had a say."""
+
+    def renew(self) -> None:
+        """The plugins may be others than before: what those said that changed counts no more."""
 
     def close(self) -> None:
         """Nothing more will be asked."""
@@ -62,6 +65,16 @@ class Reader:
         ask = self._asker(entry, plugin, match)
         return match, ask("extract_metadata"), list(ask("validate"))
 
+    def forget(self) -> None:
+        """Ask anew: the plugins are others. What is being asked now is not remembered."""
+        self._known = {}
+        if self.memory is not None:
+            self.memory.renew()
+
+    def together(self, work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """`map`, by several threads where there is much to do."""
+        return together(work, items)
+
     def close(self) -> None:
         if self.memory is not None:
             self.memory.close()
@@ -85,16 +98,17 @@ class Reader:
         *plugin*: whose answer it is; empty: nobody's, or everybody's. *stamp*: what changes with the files; empty:
         they are not on this disk, so nothing outlives the process.
         """
-        known = self._known.get((question, plugin, about))
+        answers = self._known
+        known = answers.get((question, plugin, about))
         if known is not None and known[0] == stamp:
             return known[1]
         memory = self.memory if stamp else None
         answer = memory.recall(question, plugin, about, stamp) if memory is not None else None
         if answer is None:
             answer = ask()
-            if memory is not None:
+            if memory is not None and answers is self._known:
                 memory.remember(question, plugin, about, stamp, answer)
-        self._known[question, plugin, about] = (stamp, answer)
+        answers[question, plugin, about] = (stamp, answer)
         return answer
 
 

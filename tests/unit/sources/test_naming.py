@@ -10,8 +10,8 @@ from anyform.config import QUANTIZATIONS
 from anyform.contract.errors import ModelAmbiguous
 from anyform.contract.facts import Evidence, FormatMatch
 from anyform.kernel.entry import Entry, Spot
-from anyform.kernel.naming import Names, preference
 from anyform.sources.hubname import bare
+from anyform.sources.naming import Names, preference
 
 
 def entry(group: str, variant: str = "", source: str = "", *, revision: str = "", order: int = 0, **more: Any) -> Entry:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from anyform.kernel.entry import Entry
-from anyform.kernel.naming import Names
-from anyform.kernel.reader import Reader
+from anyform.sources.naming import Names
+from anyform.sources.reader import Reader
 
 REFRESH_S = 1.0
 """How long at least after a second look unknown names make the library look at the disk no more."""

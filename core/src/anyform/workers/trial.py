@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import sys
 from pathlib import Path
 
-from anyform.kernel.memo import Memo
-
-TRIAL_S = 10.0
-"""How long one plugin's import may take."""
-
-Candidate = tuple[str, str, str]
-"""name, module, version"""
+from anyform.kernel.fingerprint import fingerprint
+from anyform.kernel.plugins import TRIAL_S, Candidate, Plugins
+from anyform.workers.memo import Memo
 
 _CODE = """
 import importlib, os, sys
@@ -28,25 +22,35 @@ os._exit(0)
 """
 
 
+def discover(state: Path | None) -> Plugins:
+    """Every installed plugin; what was never seen in its present form is imported for trial first.
+
+    *state*: the folder that remembers which came through.
+    """
+    return Plugins.discover(Trials(state))
+
+
 class Trials:
     """Runs trial imports and remembers which plugins came through, by their version and their file's time and size."""
 
     def __init__(self, state: Path | None) -> None:
         self._memo = Memo(state / "plugins.json" if state else None)
+        self.marks: dict[str, str] = {}
+        """The fingerprints of the last candidates, by name."""
 
     def run(self, candidates: list[Candidate]) -> dict[str, str]:
         """Name -> what happened, for each candidate whose import ended its process or hung.
 
         An import that merely raises is not reported here: importing it again tells more.
         """
-        prints = {name: fingerprint(module, version) for name, module, version in candidates}
-        fresh = [one for one in candidates if self._memo.get(one[0]) != prints[one[0]]]
+        self.marks = {name: fingerprint(module, version) for name, module, version in candidates}
+        fresh = [one for one in candidates if self._memo.get(one[0]) != self.marks[one[0]]]
         failed: dict[str, str] = {}
         while fresh:
             fresh, name, reason = _try(fresh)
             if name:
                 failed[name] = reason
-        self._memo.update({name: mark for name, mark in prints.items() if name not in failed})
+        self._memo.update({name: mark for name, mark in self.marks.items() if name not in failed})
         return failed
 
 
@@ -72,33 +76,3 @@ def _try(candidates: list[Candidate]) -> tuple[list[Candidate], str, str]:
 
 def _ending(code: int) -> str:
     return f"ended the process by signal {-code}" if code < 0 else f"ended the process with exit code {code}"
-
-
-def fingerprint(module: str, version: str) -> str:
-    """What changes when the plugin changes, found without importing it."""
-    parts = [sys.version, module, version]
-    for file in _files(module):
-        try:
-            stat = file.stat()
-            parts.append(f"{file}:{stat.st_mtime_ns}:{stat.st_size}")
-        except OSError:
-            continue
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
-
-
-def _files(module: str) -> list[Path]:
-    """The module's own file and its packages' `__init__`, located from the top-level package alone."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return []
-    files = [Path(spec.origin)] if spec and spec.origin else []
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place)
-        for step in rest[:-1]:
-            folder /= step
-            files.append(folder / "__init__.py")
-        if rest:
-            files += [folder / f"{rest[-1]}.py", folder / rest[-1] / "__init__.py"]
-    return files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anyform.contract.facts import Evidence, FormatMatch, Metadata, Plan, Reduction, Settings
-from anyform.kernel.loading import attempts
+from anyform.workers.attempt import attempts
 
 MATCH = FormatMatch(format="f", entry="m", files=("m",), evidence=Evidence.MAGIC, why="w")
 PLAN = Plan(

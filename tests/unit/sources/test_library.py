@@ -12,9 +12,9 @@ import pytest
 from anyform.builtin import echo
 from anyform.contract.errors import Invalid, ModelNotFound, UnknownFormat
 from anyform.kernel.entry import Entry
-from anyform.kernel.library import Library
 from anyform.kernel.plugins import Plugins
-from anyform.kernel.reader import Reader
+from anyform.sources.library import Library
+from anyform.sources.reader import Reader
 from anyform.sources.shelf import Shelf
 
 

@@ -13,7 +13,7 @@ from anyform.contract.hooks import hookimpl
 from anyform.kernel.entry import Entry
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
-from anyform.kernel.reader import FEW, THREADS, Reader, stamp_of, together
+from anyform.sources.reader import FEW, THREADS, Reader, stamp_of, together
 
 
 @pytest.mark.parametrize("count", [0, 1, FEW, FEW + 1, 200])
@@ -98,3 +98,40 @@ def test_a_stamp_changes_with_size_and_time_and_is_empty_for_what_is_gone(tmp_pa
     (tmp_path / "a").write_text("three")
     assert "" != stamp_of(str(tmp_path), ("a",)) != first
     assert stamp_of(str(tmp_path), ("a", "b")) == ""
+
+
+class Kept:
+    """A memory that only counts."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def recall(self, question: str, plugin: str, about: str, stamp: str) -> None:
+        return None
+
+    def remember(self, question: str, plugin: str, about: str, stamp: str, answer: object) -> None:
+        self.told.append(str(answer))
+
+    def renew(self) -> None:
+        self.told.append("renewed")
+
+    def close(self) -> None: ...
+
+
+def test_it_forgets_when_plugins_change_also_what_is_being_asked_just_then() -> None:
+    memory = Kept()
+    reader = Reader(Plugins.of({}), memory)
+
+    def asked(answer: str, meanwhile: bool = False) -> str:
+        def ask() -> str:
+            if meanwhile:
+                reader.forget()
+            return answer
+
+        return str(reader.remembered("q", "p", "a", "1", ask))
+
+    assert [asked("first"), asked("second")] == ["first", "first"]
+    reader.forget()
+    assert asked("by the old plugin", meanwhile=True) == "by the old plugin"
+    assert asked("by the new one") == "by the new one"
+    assert memory.told == ["first", "renewed", "renewed", "by the new one"]

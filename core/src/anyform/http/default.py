@@ -1,0 +1,66 @@
+"""What a request leaves out and the model's rule says: a system prompt, sampling; and which model it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from anyform.contract.errors import Fault
+from anyform.kernel.rule import Rule
+
+if TYPE_CHECKING:
+    from anyform.http.bridge import Threads
+    from anyform.kernel.runtime import Runtime
+
+KNOWN = 10_000
+"""Spellings of model names whose rules are remembered."""
+SYSTEM = ("system", "developer")
+
+
+class Defaults:
+    """The rules of one runtime, by the names that requests use."""
+
+    def __init__(self, runtime: Runtime, threads: Threads, model: str = "") -> None:
+        """*model*: for requests that name none; empty: they are refused."""
+        self._runtime, self._threads, self._model = runtime, threads, model
+        self._rules: dict[str, Rule] = {}
+
+    async def over(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """*body*, completed. A name that means nothing is left for the reader of the body to refuse."""
+        model = body.get("model")
+        if model in (None, "") and self._model:
+            model = self._model
+        if not isinstance(model, str):
+            return dict(body)
+        rule = self._rules.get(model)
+        if rule is None:
+            rule = await self._threads.quick(self._rule, model)
+        return completed({**body, "model": model}, rule)
+
+    def _rule(self, model: str) -> Rule:
+        """Of a name that means nothing, which may change, an empty one; others are remembered."""
+        try:
+            rule = self._runtime.rule(self._runtime.find(model))
+        except Fault:
+            return Rule()
+        if len(self._rules) < KNOWN:
+            self._rules[model] = rule
+        return rule
+
+    def forget(self) -> None:
+        """Names may mean other models now."""
+        self._rules.clear()
+
+
+def completed(body: dict[str, Any], rule: Rule) -> dict[str, Any]:
+    """*body* with what the rule says where it says nothing itself; null counts as nothing."""
+    given = {name: value for name, value in body.items() if value is not None}
+    full = {**body, **{name: value for name, value in rule.request.items() if name not in given}}
+    messages = body.get("messages")
+    if rule.system and isinstance(messages, list) and not any(_is_system(message) for message in messages):
+        full["messages"] = [{"role": "system", "content": rule.system}, *messages]
+    return full
+
+
+def _is_system(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") in SYSTEM
