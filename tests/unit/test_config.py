@@ -17,6 +17,7 @@ from anyform.config import CommandConfig, Config, Log, ModelConfig, Models
 from anyform.contract.errors import Invalid
 from anyform.contract.facts import Settings
 from anyform.http.config import HttpConfig
+from anyform.kernel.context import Sizing
 from anyform.workers.lifecycle import Lifecycle
 
 COMMAND = "[command.c]\ncommand = 'x'\nreads = ['y']"
@@ -230,7 +231,14 @@ def test_the_sample_sets_nothing_until_its_signs_are_taken_away() -> None:
     written(re.sub(r"(?m)^#(?=\S)", "", text))
     config.load()
     tables = tomllib.loads(re.sub(r"(?m)^#(?=\S)", "", text))
-    told = {"server": HttpConfig, "models": Models, "defaults": Settings, "lifecycle": Lifecycle, "log": Log}
+    told = {
+        "server": HttpConfig,
+        "models": Models,
+        "defaults": Settings,
+        "sizing": Sizing,
+        "lifecycle": Lifecycle,
+        "log": Log,
+    }
     for name, kind in told.items():
         missing = {item.name for item in dataclasses.fields(kind)} - tables[name].keys()
         assert missing <= {"default_model"}, name
@@ -274,6 +282,7 @@ def test_the_sample_sets_nothing_until_its_signs_are_taken_away() -> None:
             "[model.m.request]\ntemprature = 1",
             "model.m.request.temprature is no field of a request. Did you mean temperature?",
         ),
+        ("[sizing]\nshare = 1.5", "sizing.share is 1.5. It must be a number from 0.01 to 1."),
         ("[lifecycle]\ncheck_s = 0", "lifecycle.check_s is 0.0. It must be a number from 0.01 up."),
         ("[lifecycle]\nwait_s = -1", "lifecycle.wait_s is -1.0. It must be a number from 0 up."),
         ("default_model = 3", "default_model is 3. It must be text in quotes."),

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from anyform.contract.facts import Settings, fact
 from anyform.http.config import HttpConfig
+from anyform.kernel.context import Sizing
 from anyform.sources.stores import NAMES, Stores
 from anyform.workers.lifecycle import Lifecycle
 
@@ -149,6 +150,7 @@ class Config:
     command: Mapping[str, CommandConfig] = field(default_factory=dict)
     """Programs that serve models, by the names of the backends that they are."""
     lifecycle: Lifecycle = Lifecycle()
+    sizing: Sizing = Sizing()
     log: Log = Log()
     default_model: str = ""
     """The model that is meant where none is named."""

@@ -22,6 +22,7 @@ from anyform.contract.jobs import Sampling
 from anyform.http import generation
 from anyform.http.config import HttpConfig
 from anyform.http.fields import Fields
+from anyform.kernel.context import Sizing
 from anyform.workers.lifecycle import Lifecycle
 
 Location = tuple[int | str, ...]
@@ -31,10 +32,11 @@ LOWEST: dict[Any, dict[str, float]] = {
     Settings: {"context": 1, "parallel": 1},
     ModelConfig: {"context": 1, "parallel": 1},
     CommandConfig: {"ready_timeout_s": 0, "memory_bytes": 0},
+    Sizing: {"share": 0.01, "fallback": 1, "least": 1},
     Lifecycle: {"check_s": 0.01, "max_models": 0, "patience_s": 0, "wait_s": 0, "load_s": 0.01, "stuck_s": 0},
     Log: {"file_bytes": 1, "files": 0},
 }
-HIGHEST = {"port": 65535}
+HIGHEST = {"port": 65535, "share": 1}
 WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -64,6 +66,7 @@ class Document(BaseSettings):
     model: dict[str, ModelConfig] = {}
     command: dict[str, CommandConfig] = {}
     lifecycle: Lifecycle = Lifecycle()
+    sizing: Sizing = Sizing()
     log: Log = Log()
     default_model: str = ""
     prefer: tuple[str, ...] = ()

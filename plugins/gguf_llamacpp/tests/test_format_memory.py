@@ -176,3 +176,15 @@ def test_a_vocabulary_takes_room() -> None:
         memory.estimate(large, ONE).overhead_bytes - memory.estimate(replace(large, vocab_size=0), ONE).overhead_bytes
     )
     assert more == 152_000 * (152 + 136 + 12)
+
+
+def test_as_many_layers_go_to_an_accelerator_as_it_has_room_for() -> None:
+    metadata, settings = with_facts(layers=31), Settings(context=4096, parallel=1, device="cuda:0")
+    told = memory.estimate(metadata, settings)
+    layer = (told.at(settings) - told.overhead_bytes) / 32
+    room = int((told.overhead_bytes + 10.5 * layer) / memory.SPARED)
+    assert memory.fitting_layers(metadata, settings, room) == 10
+    assert memory.fitting_layers(metadata, settings, told.overhead_bytes // 2) == 0
+    assert memory.fitting_layers(metadata, settings, 10 * told.at(settings)) == 32
+    assert memory.fitting_layers(metadata, settings, 0) is None
+    assert memory.fitting_layers(replace(metadata, extra={}), settings, room) is None

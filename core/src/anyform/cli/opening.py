@@ -30,7 +30,6 @@ def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
     """A runtime over the library that *config* describes; closed at the end."""
     from anyform import rules
     from anyform.assembly import start
-    from anyform.kernel.context import Sizing
     from anyform.sources.pattern import contexts
 
     runtime = start(
@@ -40,7 +39,9 @@ def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
         aliases=config.models.aliases,
         rules=rules.of(config),
         lifecycle=config.lifecycle,
-        sizing=Sizing(patterns=contexts(config_folder() / "contexts.toml")),
+        sizing=replace(
+            config.sizing, patterns={**config.sizing.patterns, **contexts(config_folder() / "contexts.toml")}
+        ),
         prefer=config.prefer,
         forbid=config.forbid,
         state=config.state_folder,

@@ -15,6 +15,7 @@ from anyform_gguf_llamacpp.engine import Context, Vocabulary
 from anyform_gguf_llamacpp.enginelog import EngineLog
 from anyform_gguf_llamacpp.guard import Guard
 from anyform_gguf_llamacpp.loop import SCORED_ROWS, Loop
+from anyform_gguf_llamacpp.memory import fitting_layers
 from anyform_gguf_llamacpp.options import CACHE_TYPES, POOLINGS, Options
 from anyform_gguf_llamacpp.processor import cores
 from anyform_gguf_llamacpp.prompt import ChatForm
@@ -103,12 +104,18 @@ class Loader:
                     f"the installed llama.cpp cannot use {wanted}.",
                     "Install a build for that device, or use --device cpu.",
                 )
-            layers = self._options.gpu_layers
             self._accelerated = True
-            params.n_gpu_layers = -1 if layers is None else layers
+            params.n_gpu_layers = self._layers()
             devices = (ctypes.c_void_p * (len(found) + 1))(*[a.handle for a in found], None)
         params.devices = ctypes.cast(devices, ctypes.c_void_p)
         return devices
+
+    def _layers(self) -> int:
+        """How many go to the accelerator, -1 for all: as asked, else as many as it has room for."""
+        asked, devices = self._options.gpu_layers, self._plan.devices
+        if asked is None and len(devices) > 1:
+            asked = fitting_layers(self._plan.metadata, self._plan.settings, devices[0].free_bytes)
+        return -1 if asked is None else asked
 
     def _refuse_kinds(self) -> None:
         llama, model = self._llama, self._model

@@ -12,6 +12,8 @@ from anyform_gguf_llamacpp.cache import numbers
 from anyform_gguf_llamacpp.options import Options
 from anyform_gguf_llamacpp.repacking import repacked
 
+SPARED = 0.95
+"""Of an accelerator's free bytes, what layers are put into."""
 PROCESS_BYTES = 56 << 20
 """Python, numpy, llguidance, llama.cpp, threads: fitted, as what the rest of the formula left over of a worker's VmHWM
 for 0.1B models in F16 and Q4_K_M on one Linux x86 machine (56 to 58 MiB). Other platforms differ by some MiB."""
@@ -74,6 +76,19 @@ def _accelerated(metadata: Metadata, settings: Settings, options: Options) -> fl
     if options.gpu_layers in (None, -1) or not isinstance(layers, int):
         return 1.0
     return min(1.0, (options.gpu_layers or 0) / (layers + 1))
+
+
+def fitting_layers(metadata: Metadata, settings: Settings, free_bytes: int) -> int | None:
+    """How many layers, the output counting as one, an accelerator with so many free bytes has room for, beside the
+    buffers; None: the file does not say enough.
+    """
+    layers = metadata.extra.get("layers")
+    if not isinstance(layers, int) or free_bytes <= 0:
+        return None
+    told = estimate(metadata, settings)
+    spread = told.at(settings) - told.overhead_bytes
+    left = free_bytes * SPARED - told.overhead_bytes
+    return max(0, min(layers + 1, int(left * (layers + 1) // max(spread, 1))))
 
 
 def _copied(metadata: Metadata) -> int:
