@@ -36,6 +36,8 @@ from anyform.kernel.router import Candidate, Decision, Need, Verdict, called, ra
 
 PARALLEL = 4
 """How many requests share a model unless the user says otherwise."""
+FEW = 4096
+"""Below so many tokens for each of them, one at a time is better."""
 
 Model = tuple[FormatMatch, Metadata, list[Finding]]
 Probe = Callable[[str, BackendInfo], Capabilities]
@@ -132,10 +134,19 @@ class Choice:
     ) -> Candidate:
         if match.format not in (*info.reads, *info.converts):
             return Candidate(plugin=plugin, backend=info)
+        for parallel in (wanted.parallel,) if wanted.parallel else (PARALLEL, 1):
+            found = self._sized(plugin, info, match, metadata, need, replace(wanted, parallel=parallel))
+            tokens = found.context.tokens if found.context else None
+            if wanted.context or tokens is None or tokens >= min(FEW, metadata.context or FEW):
+                break
+        return found
+
+    def _sized(
+        self, plugin: str, info: BackendInfo, match: FormatMatch, metadata: Metadata, need: Need, wanted: Settings
+    ) -> Candidate:
         versions, missing = self._engine(info)
         capabilities, unusable = (None, "") if missing else self._capabilities(plugin, info)
-        options = {**info.options, **wanted.options}
-        settings = replace(wanted, parallel=wanted.parallel or PARALLEL, options=options)
+        settings = replace(wanted, options={**info.options, **wanted.options})
         mark = memory_key(engine_key(plugin, info, versions), self._hardware.fingerprint, match.format, metadata)
 
         def estimated(settings: Settings) -> MemoryEstimate:

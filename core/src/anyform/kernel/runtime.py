@@ -181,16 +181,11 @@ class Runtime:
         entry = self.find(model) if isinstance(model, str) else model
         use = use or Use()
         decision = self._decide(entry, task, self._wanted(entry, None, use.settings), self._choice(False), use=use)
-        if decision.plan is not None:
-            decision = replace(decision, notes=(*decision.notes, *self._lessons(decision.plan)))
+        lessons = self._lessons(decision.plan) if decision.plan else ()
         left_open = self.library.choice(model) if isinstance(model, str) else ""
-        if left_open:
-            decision = replace(decision, notes=(left_open, *decision.notes))
-        for at in self._pool.residents():
-            if at.name == entry.name and at.held is not None:
-                met = (f"when it was loaded: {note}" for note in at.held.notes)
-                decision = replace(decision, notes=(*decision.notes, *met))
-        return decision
+        there = [at.held for at in self._pool.residents() if at.name == entry.name and at.held]
+        met = (f"when it was loaded: {note}" for held in there for note in held.notes)
+        return replace(decision, notes=(*filter(None, [left_open]), *decision.notes, *lessons, *met))
 
     def estimate(self, entry: Entry, contexts: Sequence[int] = ()) -> list[Verdict]:
         """For each of *contexts* (none: a few that tell) what would run *entry* with it, or came nearest, and the
@@ -356,12 +351,8 @@ class Runtime:
         """With what is free now, and what would be if every model that may go had gone."""
         hardware = self.hardware()
         room = self._pool.room(hardware.free)
-        devices = tuple(
-            replace(device, free_bytes=max(room[device.id], 1)) if device.id in room else device
-            for device in hardware.devices
-        )
-        there = replace(hardware, devices=devices)
-        prober = self._loads.at().probe if probe else None
+        devices = tuple(replace(d, free_bytes=max(room[d.id], 1)) if d.id in room else d for d in hardware.devices)
+        there, prober = replace(hardware, devices=devices), self._loads.at().probe if probe else None
         return Choice(self.plugins, there, self.learned, prober, self._calibration, self._sizing)
 
     def _measured(self, held: Held, peak_bytes: int) -> None:
