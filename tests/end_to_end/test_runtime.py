@@ -293,3 +293,18 @@ def test_a_model_whose_file_has_gone_is_said_to_be_gone(runtime: Runtime, models
     (models / "echo" / "echo.json").unlink()
     with pytest.raises(ModelNotFound, match="the files of echo are gone"):
         runtime.open("echo", Complete(prompt="x"))
+
+
+def test_what_a_load_really_took_is_told_the_next_time(workers: Runtime, models: Path, tmp_path: Path) -> None:
+    def why(runtime: Runtime) -> str:
+        memory = runtime.explain("echo").verdicts[0].memory
+        assert memory is not None
+        return memory.why
+
+    assert "measured" not in why(workers)
+    list(workers.generate("echo", Complete(prompt=WORDS)))
+    workers.unload("echo")
+    assert "measured 1 times on this machine" in why(workers)
+    again = start(folders=[models], state=tmp_path / "state")
+    assert "measured 1 times on this machine" in why(again)
+    again.close()

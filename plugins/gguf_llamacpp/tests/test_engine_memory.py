@@ -181,6 +181,7 @@ def read(path: Path) -> Metadata:
     return plugin.extract_metadata(files, plugin.detect_format(files)[0])
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("write", "context", "parallel"),
     [
