@@ -34,6 +34,7 @@ def test_an_unknown_option_names_the_known() -> None:
         ("gpu_layers", -2),
         ("gpu_layers", "all"),
         ("threads", 0),
+        ("threads", 513),
         ("threads", True),
         ("batch", 1.5),
         ("mmap", "maybe"),

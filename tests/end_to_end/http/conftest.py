@@ -95,11 +95,9 @@ class ScriptedRuntime:
     def loaded(self) -> list[Any]:
         return []
 
-    def residents(self) -> list[Any]:
-        return []
-
-    def failed(self) -> dict[str, str]:
-        return {}
+    @property
+    def pool(self) -> Any:
+        return SimpleNamespace(residents=list, failed=dict)
 
     def hardware(self) -> Any:
         return SimpleNamespace(devices=())

@@ -273,8 +273,8 @@ def fields_of(endpoint: str, words: int) -> dict[str, Any]:
     """A body with a prompt of *words* words, for one of the endpoints."""
     text = " ".join(["a"] * words)
     return {
-        "/v1/chat/completions": {"model": "sample", "messages": [user(text)], "max_tokens": 1},
-        "/v1/completions": {"model": "sample", "prompt": text, "max_tokens": 1},
+        "/v1/chat/completions": {"model": "sample:Q8_0", "messages": [user(text)], "max_tokens": 1},
+        "/v1/completions": {"model": "sample:Q8_0", "prompt": text, "max_tokens": 1},
         "/v1/embeddings": {"model": "encoder", "input": text},
         "/v1/rerank": {"model": "ranker", "query": "a", "documents": [text]},
     }[endpoint]
@@ -288,7 +288,7 @@ def test_one_token_over_the_context_is_refused_and_never_cut(served: Any, endpoi
         http.post(endpoint, json=fields_of(endpoint, words)).json()["usage"]["prompt_tokens"] for words in (10, 20)
     )
     loaded = http.get("/runtime/status").json()["models"]
-    [context] = [model["context"] for model in loaded if model["model"].startswith(body["model"])]
+    [context] = [model["context"] for model in loaded if model["model"] == body["model"]]
     a_word, rest = divmod(more - few, 10)
     assert rest == 0
     words, rest = divmod(context + 1 - few, a_word)

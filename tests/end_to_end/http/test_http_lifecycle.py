@@ -182,6 +182,37 @@ def test_a_model_that_crashes_at_each_load_is_given_up_until_it_is_asked_for(fol
     runtime.close()
 
 
+@pytest.mark.parametrize("wrong", ["device=cuda", "backend=nosuch", "context=100000000000", "wrong=3"])
+def test_a_load_that_is_refused_leaves_what_is_loaded(begin: Callable[..., Any], wrong: str) -> None:
+    server = begin()
+    pid = server.http.post("/runtime/load/a?pin=true").json()["pid"]
+    refused = server.http.post(f"/runtime/load/a?{wrong}")
+    assert 400 <= refused.status_code < 600
+    there = status(server)["a"]
+    assert (there["pid"], there["pinned"], there["active"]) == (pid, True, 0)
+    assert chat(server, "a").status_code == 200
+    assert status(server)["a"]["pid"] == pid
+
+
+def test_a_signal_to_all_processes_is_the_servers_to_answer(begin: Callable[..., Any]) -> None:
+    server = begin()
+    server.http.post("/runtime/load/slow")
+    long: Any = [{"role": "user", "content": "word " * 100}]
+    stream = server.openai.chat.completions.create(model="slow", messages=long, stream=True)
+    next(stream)
+    os.kill(status(server)["slow"]["pid"], signal.SIGTERM)
+    words = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    assert words.count("word") >= 99
+
+
+def test_a_model_is_unloaded_though_its_files_are_gone(begin: Callable[..., Any], folder: Path) -> None:
+    server = begin()
+    server.http.post("/runtime/load/a")
+    (folder / "a.echo.json").unlink()
+    server.http.get("/v1/models/nosuch")  # the library looks again
+    assert server.http.post("/runtime/unload/a").json() == {"status": "unloaded", "model": "a"}
+
+
 def test_what_happens_is_told_as_events(begin: Callable[..., Any]) -> None:
     server = begin()
     chat(server, "late")
@@ -202,6 +233,8 @@ def test_what_happens_is_told_as_events(begin: Callable[..., Any]) -> None:
     assert kinds[-2:] == ["loaded", "unloaded"]
     assert "progress" in kinds
     assert {data["model"] for _, data in told} == {"late"}
+    with server.http.stream("GET", "/runtime/events?after=99999") as events:  # the number of an earlier server
+        assert next(line for line in events.iter_lines() if line.startswith("id:")) == "id: 1"
 
 
 def test_a_stuck_worker_is_ended_and_its_request_told(begin: Callable[..., Any]) -> None:

@@ -171,11 +171,9 @@ class Slow:
     def loaded(self) -> list[Any]:
         return []
 
-    def residents(self) -> list[Any]:
-        return []
-
-    def failed(self) -> dict[str, str]:
-        return {}
+    @property
+    def pool(self) -> Any:
+        return SimpleNamespace(residents=list, failed=dict)
 
     def hardware(self) -> Any:
         return SimpleNamespace(devices=())

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.unit.workers.fleet import Fleet
 
-from anyform.contract.errors import LoadFailed, OutOfMemory, Overloaded, WorkerDied
+from anyform.contract.errors import Closed, LoadFailed, OutOfMemory, Overloaded, WorkerDied
 from anyform.contract.jobs import Complete
 from anyform.contract.model import Stop
 
@@ -279,6 +280,82 @@ def test_a_crash_at_load_gives_its_room_back(fleet: Callable[..., Fleet]) -> Non
         ask(made, "a")
     ask(made, "b")
     assert made.there() == ["b"]
+
+
+def test_what_cannot_be_loaded_costs_no_loaded_model(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(10, {"a": 1})
+    ask(made, "a", pin=True)
+
+    def refuse() -> None:
+        raise OutOfMemory("a does not fit so")
+
+    for _ in range(2):
+        with pytest.raises(OutOfMemory, match="does not fit so"):
+            made.pool.lease(replace(made.ask("a"), serves=lambda _: False, check=refuse))
+    assert (made.there(), made.loads(), made.pool.residents()[0].pinned) == (["a"], ["a"], True)
+
+
+def test_a_pin_outlives_other_settings_and_a_crash(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(10, {"a": 1})
+    ask(made, "a", pin=True, keep_alive_s=7)
+    made.pool.lease(replace(made.ask("a"), serves=lambda held: len(made.made) > 1))
+    assert made.loads() == ["a", "a"]
+    assert made.pool.residents()[0].pinned
+    made.made[-1].crash()
+    ask(made, "a")
+    assert made.loads() == ["a", "a", "a"]
+    assert made.pool.residents()[0].pinned
+    made.pool.unload("a")
+    ask(made, "a")
+    assert not made.pool.residents()[0].pinned
+
+
+def test_one_request_is_one_job(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(10, {"a": 1})
+    ask(made, "a")
+    made.made[0].go_on.clear()
+    using = Caller(made, "a")
+    until(lambda: made.made[0].running == 1)
+    [there] = made.pool.residents()
+    assert (there.users, there.jobs) == (2, 1)
+    made.made[0].go_on.set()
+    assert using.ended()
+    [there] = made.pool.residents()
+    assert (there.users, there.jobs) == (0, 0)
+
+
+def test_places_that_are_all_pinned_are_told_as_such(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(10, {"a": 1, "b": 1}, max_models=1)
+    ask(made, "a", pin=True)
+    with pytest.raises(Overloaded, match=r"1 model may be \(max_models\), and a is pinned"):
+        ask(made, "b")
+
+
+def test_unload_during_a_load_unloads(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(10, {"a": 1})
+    release = threading.Event()
+    made.gate = lambda name: release.wait(20)
+    loading = Caller(made, "a")
+    until(lambda: bool(made.pool.residents()))
+    unloading = threading.Thread(target=made.pool.unload, args=("a",))
+    unloading.start()
+    until(lambda: made.pool.residents()[0].waiting == 1)
+    release.set()
+    unloading.join(20)
+    assert loading.ended()
+    assert isinstance(loading.fault, Closed)
+    assert (made.there(), made.made[0].closed, made.device.used) == ([], True, {})
+
+
+def test_unload_ends_a_load_that_waits_for_room(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(10, {"a": 6, "b": 6})
+    lease = made.pool.lease(made.ask("a"), hold=True)
+    waiting = Caller(made, "b")
+    until(lambda: any(item.kind == "waiting" for item in made.told))
+    assert made.pool.unload("b")
+    assert waiting.ended()
+    assert isinstance(waiting.fault, Closed)
+    lease.close()
 
 
 def test_unload_now_does_not_wait(fleet: Callable[..., Fleet]) -> None:

@@ -103,11 +103,18 @@ class Client:
             return answer
         error = answer.get("error") if isinstance(answer, dict) else None
         if isinstance(error, dict) and error.get("message"):
-            said, more = str(error["message"]), error.get("suggestions") or ()
-            raise ServerRefused(
-                said, suggestions=[one for one in more if one not in said], cause=str(error.get("cause") or "")
-            )
+            raise _refused(error)
         raise ServerRefused(f"{self.url} answered {status}, which is not anyform's.", "Check --url.")
+
+
+def _refused(error: Mapping[str, Any]) -> Fault:
+    """The server's own fault, where its body tells enough of it; the message has the first suggestion in it."""
+    said = str(error["message"])
+    more = [str(one) for one in error.get("suggestions") or () if str(one) not in said]
+    try:
+        return Fault.revive({**error, "code": str(error["code"]), "message": said, "suggestions": more})
+    except (KeyError, ValueError, TypeError):
+        return ServerRefused(said, suggestions=more, cause=str(error.get("cause") or ""))
 
 
 def _cause(error: Exception) -> str:

@@ -76,7 +76,7 @@ def _checks(args: Namespace) -> Iterator[Check]:
     yield from _settings(settings)
     yield _state_folder(settings.state_folder)
     yield from _library(settings)
-    yield _server(args.url or settings.server_url)
+    yield from _server(args.url or settings.server_url)
 
 
 def _python() -> Check:
@@ -179,9 +179,13 @@ def _learned(runtime: Runtime) -> Iterator[Check]:
             yield Check(state="note", about="learnt", text=text)
 
 
-def _server(url: str) -> Check:
+def _server(url: str) -> Iterator[Check]:
     try:
-        answer = Client(url).health()
+        answer, failed = Client(url).health(), Client(url).status()["failed"]
     except Fault as fault:
-        return Check(state="note", about="server", text=fault.message, do="`anyform serve` starts one.")
-    return Check(state="good", about="server", text=f"{url} is {answer.get('status', 'there')}")
+        yield Check(state="note", about="server", text=fault.message, do="`anyform serve` starts one.")
+        return
+    yield Check(state="good", about="server", text=f"{url} is {answer.get('status', 'there')}")
+    for name, why in failed.items():
+        text = f"{name} crashed three times in a row and is not started again by itself: {why}."
+        yield Check(state="broken", about="server", text=text, do=f"`anyform load {name}` tries anew.")

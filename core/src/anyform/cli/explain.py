@@ -95,7 +95,10 @@ def _tries(runtime: Runtime, decision: Decision) -> Iterator[Tried]:
 def _fault(runtime: Runtime, plan: Plan, name: str, terminal: Terminal) -> Fault | None:
     """Why *plan* cannot be loaded; None if it can."""
     try:
-        waited(lambda: runtime.rehearse(plan), lambda seconds: terminal.status(f"{name} loads … {seconds:.0f} s"))
+        waited(
+            lambda: runtime.loads.at("worker").rehearse(plan),
+            lambda seconds: terminal.status(f"{name} loads … {seconds:.0f} s"),
+        )
     except Fault as fault:
         return fault
     finally:

@@ -58,7 +58,7 @@ def _print(terminal: Terminal, models: Sequence[Mapping[str, Any]]) -> None:
 
 def _coming(model: Mapping[str, Any]) -> str:
     """What is not loaded yet, and how many requests wait for it."""
-    doing = "waits for memory" if model.get("status") == "waiting" else "loads"
+    doing = "waits for room" if model.get("status") == "waiting" else "loads"
     since, requests = duration(model.get("since_s", 0)), model.get("waiting", 0)
     return f"{model.get('model')} {doing} since {since}; {requests} request{'s' if requests != 1 else ''} for it"
 
@@ -68,7 +68,9 @@ def _until(model: Mapping[str, Any]) -> Cell:
     if model.get("pinned"):
         return ("pinned", "green")
     left = model.get("expires_s")
-    return "-" if left is None else f"in {duration(max(left, 0))}"
+    if left is None:
+        return "-" if model.get("active") or model.get("status") != "ready" else "never"
+    return f"in {duration(max(left, 0))}"
 
 
 def _pull(pull: Mapping[str, Any]) -> str:

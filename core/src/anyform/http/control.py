@@ -130,12 +130,12 @@ class Control:
 
     async def status(self) -> Response:
         service = self._service
-        there = await service.threads.quick(service.runtime.residents)
+        there = await service.threads.quick(service.runtime.pool.residents)
         return JSONResponse(
             {
-                "models": [status(told) for at in there if (told := loaded(at))],
+                "models": [status(told) for at in sorted(there, key=lambda at: at.name) if (told := loaded(at))],
                 "loading": [coming(at) for at in there if at.held is None],
-                "failed": dict(service.runtime.failed()),
+                "failed": dict(service.runtime.pool.failed()),
                 "requests": service.gate.present(),
                 "pulls": pull.under_way(service),
             }
@@ -150,10 +150,13 @@ class Control:
         return JSONResponse(ready(await service.threads.quick(_loaded, service.runtime, entry.name), given.settings))
 
     async def unload(self, request: Request) -> Response:
-        entry = await self._service.find(request.path_params["model"])
+        """Also of a model that is loaded, and whose files or plugin have gone."""
+        service, name = self._service, str(request.path_params["model"])
         now = bool(Fields(await self._given(request)).flag("now"))
-        was = await self._service.threads.slow(self._service.runtime.unload, entry.name, now)
-        return JSONResponse({"status": "unloaded" if was else "not-loaded", "model": entry.name})
+        if all(at.name != name for at in await service.threads.quick(service.runtime.pool.residents)):
+            name = (await service.find(name)).name
+        was = await service.threads.slow(service.runtime.unload, name, now)
+        return JSONResponse({"status": "unloaded" if was else "not-loaded", "model": name})
 
     async def explain(self, request: Request) -> Response:
         service = self._service

@@ -157,7 +157,7 @@ class Metrics:
     def weighed(self) -> list[tuple[str, str, str, int]]:
         """(model, backend, measured or estimated, bytes) of what is loaded; asks the system, so not on the loop."""
         found = []
-        for at in self._runtime.residents():
+        for at in self._runtime.pool.residents():
             if at.held is not None:
                 measured = getattr(at.model, "memory_bytes", 0)
                 sizes = {"measured": measured, "estimated": sum(at.promised.values())}

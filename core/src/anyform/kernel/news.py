@@ -61,7 +61,7 @@ class News:
         """Tell *listener* from now on, what is kept with a number over *after* first; call the result to leave."""
         with self._lock:
             for item in self._kept if after is not None else ():
-                if item.number > (after or 0):
+                if not item.number <= (after or 0) <= self._kept[-1].number:  # who knows later ones knew another server
                     listener(item)
             self._listeners.append(listener)
 

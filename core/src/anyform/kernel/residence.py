@@ -40,6 +40,8 @@ class Resident:
     held: Held | None
     since_s: float
     users: int
+    jobs: int
+    """Requests that it works on; users may also just hold it."""
     waiting: int
     idle_s: float
     expires_s: float | None
@@ -85,6 +87,8 @@ class Ask:
     serves: Callable[[Held], bool]
     """Whether a model that is loaded so will do."""
     load: Callable[[Admit], tuple[LoadedModel, Held]]
+    check: Callable[[], None] = lambda: None
+    """Raises what such a load would be refused with: before a model that does not serve is given up for it."""
     pin: bool | None = None
     """None: as it is."""
     pinned: bool = False
@@ -148,8 +152,8 @@ class Pool(Protocol):
 
     def lease(self, ask: Ask, hold: bool = False) -> LoadedModel: ...
     def residents(self) -> list[Resident]: ...
-    def room(self, free: Bytes) -> Mapping[str, int]:
-        """Device -> bytes that a model may take once all that may go have gone, of what is *free* now."""
+    def room(self, free: Bytes, going: str = "") -> Mapping[str, int]:
+        """Device -> bytes that a model may take once all that may go, and *going*, have gone, of what is *free* now."""
 
     def failed(self) -> Mapping[str, str]:
         """Models that crashed too often to be loaded by themselves, with the reason."""
@@ -179,7 +183,7 @@ def loaded(at: Resident) -> Loaded | None:
         memory_bytes=getattr(at.model, "memory_bytes", 0) or estimated,
         estimated_bytes=estimated,
         since_s=at.since_s,
-        active=at.users,
+        active=at.jobs,
         waiting=at.waiting,
         idle_s=at.idle_s,
         expires_s=at.expires_s,

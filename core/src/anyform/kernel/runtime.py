@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from anyform.kernel.hardware import Hardware, snapshot
 from anyform.kernel.learned import Calibration, Learned, engine_key, load_key, memory_key, placed
 from anyform.kernel.news import News
 from anyform.kernel.plugins import Plugins
-from anyform.kernel.residence import Admit, Ask, Held, Loaded, Loads, Order, Pool, Resident, loaded
+from anyform.kernel.residence import Admit, Ask, Held, Loaded, Loads, Order, Pool, loaded
 from anyform.kernel.router import Decision, Need, Verdict
 from anyform.kernel.rule import Rule, Rules, over
 
@@ -130,7 +130,7 @@ class Runtime:
         """*rules*: what the user's configuration says about a model. *prefer*, *forbid*: plugin names."""
         self.plugins, self.library, self._reader = plugins, library, library.shelf.reader
         self.learned, self.news = learned, news
-        self._loads, self._pool, self._rules = loads, pool, rules
+        self.loads, self.pool, self._rules = loads, pool, rules
         self._calibration, self._sizing = calibration, sizing
         pool.ended = self._measured
         self._prefer, self._forbid = tuple(prefer), tuple(forbid)
@@ -171,7 +171,7 @@ class Runtime:
 
     def hardware(self) -> Hardware:
         """The devices, at most a few seconds old, and not from before the last load."""
-        now, epoch = time.monotonic(), self._pool.epoch
+        now, epoch = time.monotonic(), self.pool.epoch
         if self._hardware is None or now - self._hardware[0] > HARDWARE_S or epoch != self._hardware[1]:
             self._hardware = (now, epoch, snapshot(self.plugins))
         return self._hardware[2]
@@ -183,7 +183,7 @@ class Runtime:
         decision = self._decide(entry, task, self._wanted(entry, None, use.settings), self._choice(False), use=use)
         lessons = self._lessons(decision.plan) if decision.plan else ()
         left_open = self.library.choice(model) if isinstance(model, str) else ""
-        there = [at.held for at in self._pool.residents() if at.name == entry.name and at.held]
+        there = [at.held for at in self.pool.residents() if at.name == entry.name and at.held]
         met = (f"when it was loaded: {note}" for held in there for note in held.notes)
         return replace(decision, notes=(*filter(None, [left_open]), *decision.notes, *lessons, *met))
 
@@ -253,12 +253,13 @@ class Runtime:
             name=entry.name,
             serves=lambda held: _serves(held, wanted, asked.backend),
             load=lambda admit: self._load(entry, task, wanted, asked, admit),
+            check=lambda: self._plan(entry, task, wanted, asked, entry.name) and None,
             pin=asked.pin,
             pinned=rule.pin,
             keep_alive_s=asked.keep_alive_s if asked.keep_alive_s is not None else rule.keep_alive_s,
             anew=asked.anew,
         )
-        leased = self._pool.lease(ask, hold)
+        leased = self.pool.lease(ask, hold)
         self._asked[entry.name] = replace(asked, pin=None, keep_alive_s=None, anew=False)
         return leased
 
@@ -286,32 +287,20 @@ class Runtime:
 
     def loaded(self) -> list[Loaded]:
         """What is loaded now, by name."""
-        found = [told for at in self._pool.residents() if (told := loaded(at))]
+        found = [told for at in self.pool.residents() if (told := loaded(at))]
         return sorted(found, key=lambda model: model.model)
-
-    def residents(self) -> list[Resident]:
-        """What is loaded, loading, or going, by name."""
-        return sorted(self._pool.residents(), key=lambda at: at.name)
-
-    def failed(self) -> Mapping[str, str]:
-        """Models that crashed so often that they are not loaded by themselves any more, with the reason."""
-        return self._pool.failed()
 
     def unload(self, model: str, now: bool = False) -> bool:
         """Unload after its running requests have ended, or *now*; False if it was not loaded."""
-        name = self.find(model).name
+        name = model if any(at.name == model for at in self.pool.residents()) else self.find(model).name
         self._asked.pop(name, None)
-        return self._pool.unload(name, now)
+        return self.pool.unload(name, now)
 
     def close(self) -> None:
         """Unload everything. Idempotent."""
         self._closed = True
-        self._pool.close()
+        self.pool.close()
         self._reader.close()
-
-    def rehearse(self, plan: Plan) -> None:
-        """Load *plan* in a throw-away worker and close it; blocks. Raises as a load does."""
-        self._loads.at("worker").rehearse(plan)
 
     def capabilities(self, probe: bool = True) -> list[EngineState]:
         """Every backend with its engine: installed, proven, or in trouble. With *probe*, unproven ones are tried."""
@@ -347,12 +336,12 @@ class Runtime:
             )
         return replace(wanted, context=context)
 
-    def _choice(self, probe: bool) -> Choice:
-        """With what is free now, and what would be if every model that may go had gone."""
+    def _choice(self, probe: bool, going: str = "") -> Choice:
+        """With what is free now, and what would be if every model that may go, and *going*, had gone."""
         hardware = self.hardware()
-        room = self._pool.room(hardware.free)
+        room = self.pool.room(hardware.free, going)
         devices = tuple(replace(d, free_bytes=max(room[d.id], 1)) if d.id in room else d for d in hardware.devices)
-        there, prober = replace(hardware, devices=devices), self._loads.at().probe if probe else None
+        there, prober = replace(hardware, devices=devices), self.loads.at().probe if probe else None
         return Choice(self.plugins, there, self.learned, prober, self._calibration, self._sizing)
 
     def _measured(self, held: Held, peak_bytes: int) -> None:
@@ -392,17 +381,22 @@ class Runtime:
         forms = ((entry.plugin, entry.match), *entry.others)
         return [self._reader.model(entry, plugin, match) for plugin, match in forms]
 
-    def _load(
-        self, entry: Entry, task: str | None, wanted: Settings, use: Use, admit: Admit
-    ) -> tuple[LoadedModel, Held]:
-        choice = self._choice(probe=True)
+    def _plan(self, entry: Entry, task: str | None, wanted: Settings, use: Use, going: str) -> tuple[Choice, Decision]:
+        """What would be loaded, once the model *going* has gone. Raises why nothing can be."""
+        choice = self._choice(True, going)
         decision = self._decide(entry, task, wanted, choice, use=use)
         if decision.plan is None:
             raise refusal(decision, self.findings(entry), choice.unfit)
+        return choice, decision
+
+    def _load(
+        self, entry: Entry, task: str | None, wanted: Settings, use: Use, admit: Admit
+    ) -> tuple[LoadedModel, Held]:
+        choice, decision = self._plan(entry, task, wanted, use, "")
         infos = {(plugin, info.name): info for plugin, info in choice.backends()}
         keys = {(plan.plugin, plan.backend): plan for plan in decision.plans}
         known = {at: (infos[at], self._load_key(plan, infos[at])) for at, plan in keys.items()}
-        return self._loads.run(Order(decision=decision, known=known, rule=self.rule(entry), wanted=wanted), admit)
+        return self.loads.run(Order(decision=decision, known=known, rule=self.rule(entry), wanted=wanted), admit)
 
 
 def _serves(held: Held, wanted: Settings, backend: str) -> bool:

@@ -51,8 +51,9 @@ class Leased:
             if self._pool.enter(self._slot):
                 return self._slot
             self.close()
-        self._slot = self._pool.claim(self._ask)
-        return self._slot
+        slot = self._slot = self._pool.claim(self._ask)
+        self._pool.work(slot)
+        return slot
 
     def _dial(self, job: Job) -> Any:
         """`RemoteModel.dial`, counted as a use until the socket is closed. Does not block: raises WorkerDied if the
@@ -64,7 +65,7 @@ class Leased:
         try:
             sock = slot.model.dial(job)  # type: ignore[union-attr]
         except BaseException:
-            self._pool.leave(slot)
+            self._pool.leave(slot, worked=True)
             raise
         sock.on_close = lambda: self._pool.leave(slot, worked=True)
         return sock

@@ -64,11 +64,16 @@ class Loads:
         """Load with one backend, reducing step by step. Raises the last fault when every step fails."""
         info, key = order.known[plan.plugin, plan.backend]
         learned = self._learned.options(key)
-        crashed, last = False, None
+        crashed, last, refused = False, None, None
         asked_context = order.wanted.context is not None
         for attempt in attempts(plan, info.reductions, learned or {}, self._learned.why(key), asked_context):
+            needs = _needs(attempt.plan, estimate)
+            if needs == refused:
+                continue  # less of something else makes no room
             try:
-                admit(_needs(attempt.plan, estimate))
+                refused = needs
+                admit(needs)
+                refused = None
                 model = self._one(attempt.plan, estimate, order.rule, rehearse=bool(info.engine) and learned is None)
             except (LoadFailed, OutOfMemory) as fault:
                 last = fault

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 from anyform.contract.errors import Closed, Fault, OutOfMemory, Overloaded
@@ -49,6 +50,8 @@ class Pool:
         self._line: list[Wait] = []
         """Loads that wait for room, the eldest first."""
         self._troubles = Troubles(clock)
+        self._lasting: dict[str, tuple[bool, float | None]] = {}
+        """Pin and keep-alive of models that are to be loaded again at once."""
         self._sweeper: threading.Thread | None = None
         self._wake = threading.Event()
         self._closed = False
@@ -76,6 +79,7 @@ class Pool:
         """(slot, whether this caller must fill it)."""
         if ask.anew:
             self._troubles.forgive(ask.name)
+        checked = False
         while True:
             if self._closed:
                 raise Closed("the runtime is closed.")
@@ -92,25 +96,45 @@ class Pool:
             elif not slot.alive():
                 self._died(slot)
             elif slot.held is None or not ask.serves(slot.held):
-                self._drain(slot, "replaced")
+                self._replace(slot, ask, checked)
+                checked = True
             elif self._yields(slot):
                 self._await(slot, partial(self._passes, slot), LOOK_S)
             else:
                 self._enter(slot, ask)
                 return slot, False
 
+    def _replace(self, slot: Slot, ask: Ask, checked: bool) -> None:
+        """Make room for the same model with other settings; not before it is known that it can be loaded so."""
+        if checked:
+            self._lasting[slot.name] = (slot.pinned, slot.keep_alive_s)
+            self._drain(slot, "replaced")
+            return
+        self._changed.release()
+        try:
+            ask.check()
+        finally:
+            self._changed.acquire()
+
     def _begun(self, ask: Ask) -> Slot:
         slot = self._slots[ask.name] = Slot(ask.name, self._clock())
-        slot.users, slot.pinned = 1, ask.pinned
+        slot.users = 1
+        slot.pinned, slot.keep_alive_s = self._lasting.pop(ask.name, (ask.pinned, None))
         self._keep(slot, ask)
         return slot
 
     def enter(self, slot: Slot) -> bool:
-        """One user more, if the model is still there."""
+        """One user more with a job, if the model is still there."""
         with self._changed:
             there = slot.alive() and (slot.ready or (slot.state is State.LEAVING and slot.users > 0))
             slot.users += there
+            slot.jobs += there
             return there
+
+    def work(self, slot: Slot) -> None:
+        """A user who is counted already has a job."""
+        with self._changed:
+            slot.jobs += 1
 
     def _enter(self, slot: Slot, ask: Ask) -> None:
         slot.users += 1
@@ -161,6 +185,9 @@ class Pool:
             slot.filled(model, held, self._clock())
             self.epoch += 1
             late = self._closed
+            unwanted = slot.unwanted and not late
+            if unwanted:
+                slot.state = State.LEAVING
             if self._sweeper is None and not late:
                 self._sweeper = threading.Thread(target=self._sweep_on, name="anyform-sweep", daemon=True)
                 self._sweeper.start()
@@ -168,6 +195,9 @@ class Pool:
         if late:
             model.close()
             raise Closed("the runtime was closed while the model loaded.")
+        if unwanted:
+            self._end(slot, "asked")
+            raise Closed(f"{slot.name} was unloaded while it loaded.", "Ask again to load it anew.")
         self._news.tell("loaded", slot.name, seconds=round(slot.load_s, 3), bytes=dict(slot.promised))
 
     def _unfilled(self, slot: Slot, error: BaseException) -> None:
@@ -188,10 +218,13 @@ class Pool:
 
     # room
 
-    def room(self, free: Bytes) -> dict[str, int]:
-        """Device -> bytes that a model may take once all that may go have gone; without what has no known end."""
+    def room(self, free: Bytes, going: str = "") -> dict[str, int]:
+        """Device -> bytes that a model may take once all that may go, and *going*, have gone; without what has no
+        known end.
+        """
         with self._changed:
-            return admission.room(self._budget(free), self._tenants(free))
+            tenants = [replace(t, pinned=t.pinned and t.name != going) for t in self._tenants(free)]
+            return admission.room(self._budget(free), tenants)
 
     def _budget(self, free: Bytes) -> Budget:
         return Budget(free=free, limits=self.lifecycle.limit_bytes, most=self.lifecycle.max_models)
@@ -239,14 +272,16 @@ class Pool:
         """What to do about the load now; raises when there is no hope."""
         if self._closed:
             raise Closed("the runtime was closed while the model loaded.")
+        if wait.slot.unwanted:
+            raise Closed(f"{wait.slot.name} was unloaded while it waited.", "Ask again to load it anew.")
         now = self._clock()
         verdict = admission.admit(needs, self._budget(free), self._tenants(free))
         if verdict.never:
-            raise self._too_big(wait.slot.name, needs, free)
+            raise self._crowded(wait.slot.name) or self._too_big(wait.slot.name, needs, free)
         wait.holders = verdict.holders
         if not verdict.fits and now - wait.since > self.lifecycle.wait_s:
             raise Overloaded(
-                f"{wait.slot.name} waited {self.lifecycle.wait_s:g} s for the memory of {', '.join(verdict.holders)}.",
+                f"{wait.slot.name} waited {self.lifecycle.wait_s:g} s for {', '.join(verdict.holders)} to make room.",
                 "Try again later, or unload one of them.",
                 retry_after_s=60,
                 holders=list(verdict.holders),
@@ -255,6 +290,19 @@ class Pool:
         if verdict.fits and elder is not None and now - elder.since > self.lifecycle.patience_s:
             return Admission(fits=False, holders=(elder.slot.name,))
         return verdict
+
+    def _crowded(self, name: str) -> Overloaded | None:
+        """The fault for a model for which not bytes are lacking, but a place among those that may be loaded at once."""
+        pinned = sorted(slot.name for slot in self._slots.values() if slot.pinned and slot.name != name)
+        most = self.lifecycle.max_models
+        if not 0 < most <= len(pinned):
+            return None
+        return Overloaded(
+            f"{name} is not loaded: {most} model{'s' if most > 1 else ''} may be (max_models), and "
+            f"{', '.join(pinned)} {'are' if len(pinned) > 1 else 'is'} pinned.",
+            f"Unload one: `anyform unload {pinned[0]}`, or raise max_models in [lifecycle].",
+            holders=pinned,
+        )
 
     def _too_big(self, name: str, needs: Bytes, free: Bytes) -> OutOfMemory:
         pinned = sorted(slot.name for slot in self._slots.values() if slot.pinned and slot.name != name)
@@ -291,6 +339,7 @@ class Pool:
         """One user less. *worked*: he had a job done, so that earlier crashes are forgiven if it lives."""
         with self._changed:
             slot.users -= 1
+            slot.jobs -= worked
             slot.used = self._clock()
             if worked and slot.ready and slot.alive():
                 self._troubles.forgive(slot.name)
@@ -335,6 +384,7 @@ class Pool:
         """A worker that has ended by itself. Called with the lock held."""
         said = str(getattr(slot.model, "obituary", "its worker ended"))
         self._troubles.add(slot.name, said)
+        self._lasting[slot.name] = (slot.pinned, slot.keep_alive_s)
         self._gone(slot)
         log.warning("%s: crashed: %s", slot.name, said)
         self._news.tell("crashed", slot.name, message=said)
@@ -356,8 +406,12 @@ class Pool:
     def unload(self, name: str, now: bool = False) -> bool:
         """Close the model once its requests have ended, or *now*; False if there is none. Blocks."""
         with self._changed:
-            self._troubles.forgive(name)
             slot = self._slots.get(name)
+            if slot is not None and slot.state is State.LOADING:
+                slot.unwanted = True
+                self._changed.notify_all()
+                self._await(slot, slot.is_gone)
+                return True
             if slot is None or slot.model is None or slot.state is State.GONE:
                 return False
             if slot.state is State.LEAVING and not now:

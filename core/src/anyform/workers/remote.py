@@ -231,7 +231,9 @@ class RemoteModel:
         said = self.obituary if not self._closed else "it was unloaded"
         self._why, self._died = said, True
         return WorkerDied(
-            f"the worker of {self._model} is gone: {said}.", "The next request starts a new one.", model=self._model
+            f"the worker of {self._model} is gone: {said}.",
+            "The next request starts a new one, unless it crashed three times in a row.",
+            model=self._model,
         )
 
     def generate(self, job: Job, stop: Stop) -> Iterator[Event]:

@@ -34,7 +34,9 @@ class Slot:
         self.promised: Mapping[str, int] = {}
         self.before: Mapping[str, int] = {}
         """What its devices had free when it was admitted."""
-        self.users = 0
+        self.users = self.jobs = 0
+        self.unwanted = False
+        """Whether it was unloaded before it was loaded."""
         self.waiting = 0
         self.coming = 0
         """Of those who wait, the ones that wait for its load."""
@@ -105,6 +107,7 @@ class Slot:
             held=self.held,
             since_s=now - self.since,
             users=self.users,
+            jobs=self.jobs,
             waiting=self.waiting,
             idle_s=0.0 if self.users or not self.ready else now - self.used,
             expires_s=self.expires_s(now, usual_s),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import hmac
 import json
+import logging
 import os
 import selectors
 import signal
@@ -33,6 +34,8 @@ def main() -> None:
     """Run one order from stdin to its end."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, _outlive)
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG, format="%(name)s: %(message)s")
     order = json.loads(sys.stdin.readline())
     control = Channel(socket.create_connection(("127.0.0.1", order["port"])))
     control.send({"token": order["token"], "pid": os.getpid()})
@@ -46,6 +49,12 @@ def main() -> None:
     with suppress(OSError):
         control.send(reply)
     _leave()
+
+
+def _outlive(*_: object) -> None:
+    """Whoever stops a server often signals all of its processes; running answers are the parent's to end. A handler,
+    since what is ignored stays so in programs that a worker starts.
+    """
 
 
 def _leave() -> None:

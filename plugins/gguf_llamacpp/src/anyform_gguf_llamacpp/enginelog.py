@@ -1,9 +1,12 @@
-"""What llama.cpp says while it works: kept for error messages, printed nowhere."""
+"""What llama.cpp says while it works: kept for error messages, and told to the log at its lowest level."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import Any
+
+log = logging.getLogger("anyform.llama")
 
 _WARN, _ERROR, _CONTINUED = 3, 4, 5
 """ggml_log_level (ggml.h)."""
@@ -46,5 +49,6 @@ class EngineLog:
                 self._lines[-1] += text.decode("utf-8", "replace").rstrip()
             return
         self._level = level
+        log.debug("%s", text.decode("utf-8", "replace").rstrip())
         if level in (_WARN, _ERROR):
             self._lines.append(text.decode("utf-8", "replace").strip())

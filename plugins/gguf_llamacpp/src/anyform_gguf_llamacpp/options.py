@@ -14,6 +14,9 @@ CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "
 POOLINGS = {"mean": 1, "cls": 2, "last": 3, "rank": 4}
 """llama_pooling_type (llama.h)."""
 
+MOST_THREADS = 512
+"""GGML_MAX_N_THREADS (ggml.h): more end the process."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lora:
@@ -79,11 +82,13 @@ def _wrong(name: str, value: object, wanted: str) -> Invalid:
     return Invalid(f"load option {name} is {value!r}.", f"It must be {wanted}.", option=name)
 
 
-def _whole(least: int) -> Callable[[str, Any], int]:
+def _whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         number = int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise _wrong(name, value, f"a whole number, {least} or more")
+        if most is not None and number > most:
+            raise _wrong(name, value, f"a whole number, {least} to {most}")
         return number
 
     return check
@@ -150,8 +155,8 @@ def _one_lora(name: str, part: Any) -> Lora:
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "gpu_layers": _whole(-1),
     "use_extra_bufts": _truth,
-    "threads": _whole(1),
-    "threads_batch": _whole(1),
+    "threads": _whole(1, MOST_THREADS),
+    "threads_batch": _whole(1, MOST_THREADS),
     "batch": _whole(1),
     "ubatch": _whole(1),
     "lora": _lora,
