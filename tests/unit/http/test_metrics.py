@@ -26,6 +26,7 @@ class Runtime:
     def __init__(self) -> None:
         self.news = News()
         self.there: list[Any] = []
+        self.pool = self
 
     def residents(self) -> list[Any]:
         return self.there
