@@ -22,6 +22,7 @@ from anyform.workers.lifecycle import Lifecycle
 
 COMMAND = "[command.c]\ncommand = 'x'\nreads = ['y']"
 PORTED = f"{COMMAND}\nargs = ['{{port}}']"
+IDLE = "a number of seconds; negative: never"
 TIMES = 'seconds, or a time such as "5m"; -1: for ever'
 
 
@@ -304,6 +305,42 @@ def test_the_sample_sets_nothing_until_its_signs_are_taken_away() -> None:
         ("prefer = 3", "prefer is 3. It must be a list, each text in quotes."),
         ("prefer = [1]", "prefer.0 is 1. It must be text in quotes."),
         ("state = 1", "state is 1. It must be a path in quotes."),
+        ("[lifecycle]\nidle_s = nan", f"lifecycle.idle_s is nan. It must be {IDLE}, and finite."),
+        ("[lifecycle]\nidle_s = inf", f"lifecycle.idle_s is inf. It must be {IDLE}, and finite."),
+        ("[lifecycle]\npatience_s = inf", "lifecycle.patience_s is inf. It must be a number from 0 up, and finite."),
+        ("[sizing]\nshare = nan", "sizing.share is nan. It must be a number from 0.01 to 1, and finite."),
+        (
+            f"{PORTED}\nready_timeout_s = nan",
+            "command.c.ready_timeout_s is nan. It must be a number from 0 up, and finite.",
+        ),
+        ("[model.m.options]\nx = [nan]", "model.m.options.x.0 is nan. It must be a number, and finite."),
+        ("[model.m]\nkeep_alive = inf", f"model.m.keep_alive is inf. It must be {TIMES}."),
+        ("[model.m]\nkeep_alive = true", f"model.m.keep_alive is True. It must be {TIMES}."),
+        ("[lifecycle]\nidle_s = true", f"lifecycle.idle_s is True. It must be {IDLE}."),
+        ("[server]\nport = false", "server.port is False. It must be a whole number from 0 to 65535."),
+        ("[sizing.patterns]\nx = true", "sizing.patterns.x is True. It must be a whole number from 1 up."),
+        ("[sizing.patterns]\nx = 0", "sizing.patterns.x is 0. It must be a whole number from 1 up."),
+        (
+            "[lifecycle]\nlimit_bytes = { cpu = -5 }",
+            "lifecycle.limit_bytes.cpu is -5. It must be a whole number from 1 up.",
+        ),
+        (
+            '[lifecycle.limit_bytes]\n"cuda:0" = 0',
+            "lifecycle.limit_bytes.cuda:0 is 0. It must be a whole number from 1 up.",
+        ),
+        (
+            PORTED.replace("{port}", "{port} {modelpath}"),
+            "command.c says {modelpath}, which stands for nothing. Known: {port}, {host}, {model_path}, {model}, "
+            "{context}, {total_context}, {parallel}, {device}, {device_kind}, {device_index}.",
+        ),
+        (
+            "[model.m.request]\nstream = true",
+            "model.m.request.stream is nothing that a rule may say. Each request says it itself.",
+        ),
+        (
+            "[model.m.request]\nmax_tokens = 'x'",
+            "Invalid type for 'model.m.request.max_tokens': expected an integer, but got a string instead.",
+        ),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_with_what_is(text: str, said: str) -> None:
@@ -311,6 +348,46 @@ def test_a_value_that_is_not_allowed_is_refused_with_what_is(text: str, said: st
     with pytest.raises(Invalid) as caught:
         config.load()
     assert str(caught.value) == f"anyform.toml: {said}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_models = 3", "max_models is not a setting. It belongs in [lifecycle]. Known: server, models"),
+        ("[server]\nidle_s = 3", "server.idle_s is not a setting. It belongs in [lifecycle]. Known in [server]: host"),
+        ("parallel = 3", "parallel is not a setting. It belongs in [defaults] or in [model.NAME]. Known: "),
+        ("ports = '1-2'", "ports is not a setting. It belongs in [command.NAME]. Known: "),
+        (
+            "[server]\ndefault_model = 'm'",
+            "server.default_model is not a setting. It belongs at the top, before the tables. Known in [server]: host",
+        ),
+    ],
+)
+def test_a_setting_in_a_wrong_place_is_told_where_it_belongs(text: str, said: str) -> None:
+    written(text)
+    with pytest.raises(Invalid) as caught:
+        config.load()
+    assert str(caught.value).startswith(f"anyform.toml: {said}")
+    assert "suggestions, default_model" not in str(caught.value)
+
+
+def test_a_number_without_end_in_a_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_UNLOAD_TIMEOUT", "nan")
+    with pytest.raises(Invalid, match=r"^MODEL_UNLOAD_TIMEOUT: lifecycle.idle_s is nan\."):
+        config.load()
+
+
+def test_the_default_model_is_one_setting() -> None:
+    from anyform.configfile import origins
+
+    written("default_model = 'm'")
+    found = [(origin.name, origin.value) for origin in origins(config.load()) if "default_model" in origin.name]
+    assert found == [("default_model", "m")]
+
+
+def test_true_and_false_stand_where_they_may() -> None:
+    written("offline = true\n[models]\npull = true\n[model.m]\npin = true\noptions = { exact = true }\n")
+    assert (config.load().offline, config.load().model["m"].options) == (True, {"exact": True})
 
 
 def test_the_ends_of_what_is_allowed_are_allowed() -> None:

@@ -90,12 +90,18 @@ class ModelConfig:
     """What requests default to, by the names of the HTTP fields; one by one over those of the tables below."""
 
 
+PLACEHOLDERS = (
+    "port", "host", "model_path", "model", "context", "total_context", "parallel", "device", "device_kind",
+    "device_index",
+)  # fmt: skip
+"""What the words of a command may hold in braces."""
+
+
 @fact
 class CommandConfig:
     """A table [command.NAME]: a program that speaks OpenAI's protocol, as a backend called NAME.
 
-    Its words and variables may hold {port}, {host}, {model_path}, {model}, {context}, {total_context}, {parallel},
-    {device}, {device_kind} and {device_index}.
+    Its words and variables may hold PLACEHOLDERS.
     """
 
     command: str = ""

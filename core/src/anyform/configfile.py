@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -15,13 +16,11 @@ from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from anyform import rules
-from anyform.config import FOREIGN, PREFIX, CommandConfig, Config, Log, ModelConfig, Models
-from anyform.contract.errors import Invalid
+from anyform.config import FOREIGN, PLACEHOLDERS, PREFIX, CommandConfig, Config, Log, ModelConfig, Models
+from anyform.contract.errors import Invalid, Unsupported
 from anyform.contract.facts import Settings, fact
-from anyform.contract.jobs import Sampling
-from anyform.http import generation
+from anyform.http import preset
 from anyform.http.config import HttpConfig
-from anyform.http.fields import Fields
 from anyform.kernel.context import Sizing
 from anyform.workers.lifecycle import Lifecycle
 
@@ -32,10 +31,12 @@ LOWEST: dict[Any, dict[str, float]] = {
     Settings: {"context": 1, "parallel": 1},
     ModelConfig: {"context": 1, "parallel": 1},
     CommandConfig: {"ready_timeout_s": 0, "memory_bytes": 0},
-    Sizing: {"share": 0.01, "fallback": 1, "least": 1},
-    Lifecycle: {"check_s": 0.01, "max_models": 0, "patience_s": 0, "wait_s": 0, "load_s": 0.01, "stuck_s": 0},
+    Sizing: {"share": 0.01, "fallback": 1, "least": 1, "patterns": 1},
+    Lifecycle: {
+        "check_s": 0.01, "max_models": 0, "patience_s": 0, "wait_s": 0, "load_s": 0.01, "stuck_s": 0, "limit_bytes": 1,
+    },
     Log: {"file_bytes": 1, "files": 0},
-}
+}  # fmt: skip
 HIGHEST = {"port": 65535, "share": 1}
 WORDS = {
     bool: "true or false",
@@ -43,14 +44,10 @@ WORDS = {
     float: "a number",
     str: "text in quotes",
     Path: "a path in quotes",
+    Any: "a number",
 }
 TIMES = 'seconds, or a time such as "5m"; -1: for ever'
-REQUEST = (
-    *(item.name for item in fields(Sampling)), "echo", "encoding_format", "dimensions", "guidance", "ignore_eos",
-    "logprobs", "max_completion_tokens", "max_tokens", "n", "n_ctx", "negative_prompt", "num_ctx", "quality",
-    "response_format", "size", "speed", "steps", "stop", "style", "thinking", "top_logprobs", "truncate", "voice",
-)  # fmt: skip
-"""Request fields that are known, to tell a misspelt one; a backend may have others."""
+IDLE = "a number of seconds; negative: never"
 
 
 class Document(BaseSettings):
@@ -95,12 +92,17 @@ class Document(BaseSettings):
 
 def read(file: Path | None) -> Config:
     """The configuration of *file* (None: no file) and the environment. Raises Invalid."""
+    tables = _with_foreign(_tables(file))
+    for location, value in _truths(tables, Document):
+        raise _wrong(location, value, file)
     try:
-        document = Document(**_with_foreign(_tables(file)))
+        document = Document(**tables)
     except ValidationError as error:
         raise _explained(error, file) from None
-    _check_numbers(document, file)
+    if document.server.default_model:  # which is where it is carried on to
+        raise _unknown(("server", "default_model"), file)
     _check_rules(document, file)
+    _check_numbers(document, file)
     _check_commands(document, file)
     values = {name: getattr(document, name) for name in type(document).model_fields}
     return _placed(Config(**values, file=file), file)
@@ -149,7 +151,7 @@ def _placed(config: Config, file: Path | None) -> Config:
     log = replace(config.log, file=place(config.log.file) if config.log.file else None)
     commands = {name: replace(table, command=_program(table.command, home)) for name, table in config.command.items()}
     state = place(config.state) if config.state else None
-    server = replace(config.server, default_model=config.server.default_model or config.default_model)
+    server = replace(config.server, default_model=config.default_model)
     return replace(config, server=server, models=models, log=log, command=commands, state=state)
 
 
@@ -161,10 +163,47 @@ def _program(command: str, home: Path) -> str:
 
 def _check_numbers(document: Document, file: Path | None) -> None:
     for location, table in _all(document):
-        for key, low in LOWEST.get(type(table), {}).items():
-            value = getattr(table, key, None)
-            if value is not None and not low <= value <= HIGHEST.get(key, value):
-                raise _wrong((*location, key), value, file)
+        for item in fields(table):
+            low = LOWEST.get(type(table), {}).get(item.name, -math.inf)
+            for place, value in _numbers((*location, item.name), getattr(table, item.name)):
+                if not math.isfinite(value):
+                    raise _wrong(place, value, file, ", and finite")
+                if not low <= value <= HIGHEST.get(item.name, value):
+                    raise _wrong(place, value, file)
+
+
+def _numbers(place: Location, value: object) -> Iterator[tuple[Location, float]]:
+    """Every number in *value*, with its place."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value
+    for part, inner in _parts(value):
+        yield from _numbers((*place, part), inner)
+
+
+def _truths(value: object, hint: Any, place: Location = ()) -> Iterator[tuple[Location, bool]]:
+    """Every true and false that stands where *hint* has something else, which pydantic would take for 1 and 0."""
+    if isinstance(value, bool) and not {bool, Any} & {hint, *get_args(hint)}:
+        yield place, value
+    for part, inner in _parts(value):
+        yield from _truths(inner, _below(hint, part) or Any, (*place, part))
+
+
+def _parts(value: object) -> Iterator[tuple[int | str, object]]:
+    """What a table or a list holds, by key or number."""
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, list | tuple):
+        yield from enumerate(value)
+
+
+def _below(hint: Any, part: int | str) -> Any:
+    """The type of what stands at *part* of something of the type *hint*; None where it is not known."""
+    if isinstance(hint, type) and (hint is Document or is_dataclass(hint)):
+        return get_type_hints(hint).get(str(part))
+    arguments = get_args(hint)
+    if get_origin(hint) is tuple:
+        return arguments[0]
+    return arguments[1] if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Mapping) else None
 
 
 def _all(document: Document) -> Iterator[tuple[Location, Any]]:
@@ -184,21 +223,10 @@ def _check_rules(document: Document, file: Path | None) -> None:
     for place, table in tables:
         if table.keep_alive is not None and rules.seconds(table.keep_alive) is None:
             raise _wrong((*place, "keep_alive"), table.keep_alive, file)
-        _check_request(".".join(map(str, (*place, "request"))), table.request, file)
-
-
-def _check_request(name: str, request: Mapping[str, Any], file: Path | None) -> None:
-    """Raise Invalid for a field that is out of its range, or spelt nearly as one that is known."""
-    from difflib import get_close_matches
-
-    for field in request.keys() - set(REQUEST):
-        near = get_close_matches(field, REQUEST, n=1, cutoff=0.8)
-        if near:
-            raise Invalid(f"{file}: {name}.{field} is no field of a request.", f"Did you mean {near[0]}?")
-    try:
-        generation.read(Fields(request, f"{name}."), max_tokens=None)
-    except Invalid as error:
-        raise Invalid(f"{file}: {error.message}", error.hint) from None
+        try:
+            preset.check(table.request, ".".join(map(str, (*place, "request"))))
+        except (Invalid, Unsupported) as error:
+            raise Invalid(f"{file}: {error.message}", error.hint) from None
 
 
 def _check_commands(document: Document, file: Path | None) -> None:
@@ -219,6 +247,12 @@ def _command_trouble(name: str, table: CommandConfig) -> tuple[str, str] | None:
         return "reads nothing", 'List the formats that it loads: reads = ["gguf"].'
     if not any("{port}" in word for word in words):
         return "is not told its port", 'Put {port} into args: args = ["--port", "{port}"].'
+    strange = [name for word in words for name in re.findall(r"{(\w+)}", word) if name not in PLACEHOLDERS]
+    if strange:
+        return (
+            f"says {{{strange[0]}}}, which stands for nothing",
+            f"Known: {', '.join(map('{{{}}}'.format, PLACEHOLDERS))}.",
+        )
     if table.ports and not _is_range(table.ports):
         return f"has the ports {table.ports!r}", 'Give a range: ports = "9000-9100".'
     if table.ready and not table.ready.startswith("/"):
@@ -234,9 +268,14 @@ def _is_range(text: str) -> bool:
     return bool(found) and 0 < int(found[1]) <= int(found[2] or found[1]) < 65536  # type: ignore[index]
 
 
-def _wrong(location: Location, value: object, file: Path | None) -> Invalid:
+def _wrong(location: Location, value: object, file: Path | None, also: str = "") -> Invalid:
     name = ".".join(map(str, location))
-    return Invalid(f"{_place(name, file)}: {name} is {value!r}.", f"It must be {_allowed(location)}.")
+    return Invalid(f"{_place(name, file)}: {name} is {value!r}.", f"It must be {_allowed(location)}{also}.")
+
+
+def _unknown(location: Location, file: Path | None) -> Invalid:
+    name = ".".join(map(str, location))
+    return Invalid(f"{_place(name, file)}: {name} is not a setting.", _homes(str(location[-1])) + _known(location))
 
 
 def _allowed(location: Location) -> str:
@@ -246,12 +285,12 @@ def _allowed(location: Location) -> str:
     for part in location:
         if isinstance(hint, type) and (hint is Document or is_dataclass(hint)):
             low = LOWEST.get(hint, {}).get(str(part))
-            hint = get_type_hints(hint).get(str(part), hint)
-        else:
-            hint = get_args(hint)[0 if get_origin(hint) is tuple else 1]
+        hint = Any if hint is Any else _below(hint, part) or hint
         hint = next((one for one in get_args(hint) if NoneType in get_args(hint) and one is not NoneType), hint)
         if part == "keep_alive":
             return TIMES
+    if location == ("lifecycle", "idle_s"):
+        return IDLE
     if low is not None:
         high = HIGHEST.get(str(location[-1]))
         return f"{WORDS[hint]} from {low} {'up' if high is None else f'to {high}'}"
@@ -267,9 +306,8 @@ def _explained(error: ValidationError, file: Path | None) -> Invalid:
     location = first["loc"]
     if "keep_alive" in location:  # of which pydantic tells each type that it may have
         location = location[: location.index("keep_alive") + 1]
-    name = ".".join(map(str, location))
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return Invalid(f"{_place(name, file)}: {name} is not a setting.", _known(location))
+        return _unknown(location, file)
     return _wrong(location, first["input"], file)
 
 
@@ -285,7 +323,23 @@ def _known(location: Location) -> str:
     table = get_args(hint)[1] if get_origin(hint) is dict else hint
     if len(location) == 1 or not is_dataclass(table):
         return f"Known: {', '.join(Document.model_fields)}."
-    return f"Known in [{location[0]}]: {', '.join(item.name for item in fields(table))}."
+    return f"Known in [{location[0]}]: {', '.join(item.name for item in _said(table))}."
+
+
+def _homes(key: str) -> str:
+    """Where a setting of that name belongs; empty where there is none."""
+    found = ["at the top, before the tables"] if key in Document.model_fields else []
+    for name, hint in get_type_hints(Document).items():
+        named = get_origin(hint) is dict
+        table = get_args(hint)[1] if named else hint
+        if is_dataclass(table) and name != "format" and key in {item.name for item in _said(table)}:
+            found.append(f"in [{name}.NAME]" if named else f"in [{name}]")
+    return f"It belongs {' or '.join(found)}. " if found else ""
+
+
+def _said(table: Any) -> list[Field[Any]]:
+    """The settings of a table; the default model is carried on to [server], but said at the top."""
+    return [item for item in fields(table) if (table, item.name) != (HttpConfig, "default_model")]
 
 
 def _with_foreign(tables: dict[str, Any]) -> dict[str, Any]:
@@ -314,7 +368,7 @@ def origins(config: Config) -> list[Origin]:
         held: Any = getattr(config, name)
         said = tables.get(name)
         if is_dataclass(held):
-            for item in fields(held):
+            for item in _said(type(held)):
                 value = getattr(held, item.name)
                 found.append(_origin((name, item.name), value, said or {}, config.file))
         elif isinstance(held, Mapping):

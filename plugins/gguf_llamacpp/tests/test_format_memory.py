@@ -149,6 +149,17 @@ def test_without_flash_attention_scores_are_kept() -> None:
     assert more.overhead_bytes - memory.estimate(PLAIN, ONE).overhead_bytes == 512 * 8192 * (4 * (8 + 2) - 2)
 
 
+def test_where_it_is_exact_one_request_has_two_sequences() -> None:
+    """loader.py opens two; measured: 81 MiB at context 2048, 560 MiB at 100,000 of which 244 MiB are one's cache."""
+    exact = {**ONE.options, "exact": True}
+    for parallel, sequences in ((1, 2), (2, 2), (4, 4)):
+        wanted = replace(ONE, parallel=parallel, options=exact)
+        said = memory.estimate(PLAIN, wanted)
+        assert said.bytes_per_token * parallel == sequences * 12 * LAYER
+    vectors = replace(with_facts(pooling="last"), tasks=("embed",))
+    assert memory.estimate(vectors, replace(ONE, options=exact)).bytes_per_token == 12 * LAYER
+
+
 def test_of_experts_those_that_are_used_count() -> None:
     few, many = (with_facts(expert_feed_forward_length=1536, experts_used=used) for used in (1, 8))
     assert memory.estimate(many, ONE).overhead_bytes - memory.estimate(few, ONE).overhead_bytes == 512 * 16 * 1536 * 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def test_a_chat_model(tmp_path: Path) -> None:
 
 def test_a_model_without_a_template_only_completes(tmp_path: Path) -> None:
     assert read(write_llama(tmp_path / "tiny.gguf")).tasks == ("complete",)
+
+
+TWO = Settings(parallel=2)
+"""Small models are computed exactly, with two sequences at the least."""
 
 
 @pytest.mark.parametrize(
@@ -213,9 +218,10 @@ def test_a_real_model() -> None:
 
 
 def test_kv_cache_is_counted_exactly(tmp_path: Path) -> None:
-    """2 layers x 2 heads x (16 + 16) numbers x 2 bytes."""
+    """2 layers x 2 heads x (16 + 16) numbers x 2 bytes; of one sequence alone, a second one's beside it."""
     metadata = read(write_llama(tmp_path / "tiny.gguf"))
-    estimate = plugin.estimate_memory(metadata, Settings())
+    assert plugin.estimate_memory(metadata, Settings()).bytes_per_token == 2 * (2 * 2 * 32 * 2)
+    estimate = plugin.estimate_memory(metadata, TWO)
     assert estimate.bytes_per_token == 2 * 2 * 32 * 2
     assert estimate.weights_bytes == metadata.weight_bytes
     more = estimate.at(Settings(context=1000, parallel=4)) - estimate.at(Settings())
@@ -226,7 +232,7 @@ def test_kv_cache_is_counted_exactly(tmp_path: Path) -> None:
 def test_cache_types_count(tmp_path: Path, kind: str, each: float) -> None:
     metadata = read(write_llama(tmp_path / "tiny.gguf"))
     options = {"cache_type_k": kind, "cache_type_v": kind}
-    assert memory.estimate(metadata, Settings(options=options)).bytes_per_token == 2 * 2 * 32 * each
+    assert memory.estimate(metadata, replace(TWO, options=options)).bytes_per_token == 2 * 2 * 32 * each
 
 
 def test_a_cache_type_that_is_unknown_is_refused(tmp_path: Path) -> None:
@@ -237,13 +243,13 @@ def test_a_cache_type_that_is_unknown_is_refused(tmp_path: Path) -> None:
 
 def test_heads_may_differ_by_layer(tmp_path: Path) -> None:
     metadata = read(write_llama(tmp_path / "tiny.gguf", extra={"llama.attention.head_count_kv": [2, 1]}))
-    assert memory.estimate(metadata, Settings()).bytes_per_token == 3 * 32 * 2
+    assert memory.estimate(metadata, TWO).bytes_per_token == 3 * 32 * 2
 
 
 def test_latent_attention_keeps_one_vector_a_layer() -> None:
     facts = {"layers": 27, "heads": 16, "kv_heads": 1, "key_length": 576, "value_length": 512, "kv_lora_rank": 512}
     metadata = Metadata(architecture="deepseek2", tasks=("complete",), extra=facts)
-    assert memory.estimate(metadata, Settings()).bytes_per_token == 27 * 576 * 2
+    assert memory.estimate(metadata, TWO).bytes_per_token == 27 * 576 * 2
 
 
 def test_what_keeps_no_cache_needs_none(tmp_path: Path) -> None:

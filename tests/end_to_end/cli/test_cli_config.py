@@ -75,7 +75,8 @@ def configured(cli: Any, echo: Echo, **tables: Any) -> None:
     """A settings file with a model and a command for it."""
     args = json.dumps([str(FAKE), "{port}"])
     command = f"[command.fake]\ncommand = '{sys.executable}'\nargs = {args}\nreads = ['echo']\ntasks = ['chat']\n"
-    broken = "[command.broken]\ncommand = 'no-such-program'\nargs = ['{port}']\nreads = ['echo']\n"
+    dies = json.dumps(["-c", "exit('no such weights')", "{port}"])
+    broken = f"[command.broken]\ncommand = '{sys.executable}'\nargs = {dies}\nreads = ['echo']\n"
     rules = "".join(f"[model.'{name}']\nbackend = '{backend}'\n" for name, backend in tables.items())
     text = f"[models]\npaths = ['{echo(tasks=['chat'])}']\n{command}{broken}{rules}"
     (cli.folder / "anyform.toml").write_text(text)
@@ -99,7 +100,8 @@ def test_explain_tries_each_backend_in_turn(cli: Any, echo: Echo) -> None:
     said = {"echo": "loads, in ", "broken": "does not load, after ", "fake": "loads, in "}
     for place, name in enumerate(ranked, start=1):
         assert f"{place} {name}: {said[name]}" in tried
-    assert "no-such-program: No such file or directory" in tried
+    assert "before it was ready. Run it by hand" in " ".join(tried.split())
+    assert "It printed: no such weights" in " ".join(tried.split())
     told = cli.json("explain", "parrot", "--try")["tried"]
     assert [(one["backend"], one["loads"]) for one in told] == [(name, name != "broken") for name in ranked]
 
@@ -115,6 +117,17 @@ def test_where_nothing_loads_explain_fails(cli: Any, echo: Echo) -> None:
     configured(cli, echo, parrot="broken")
     assert cli("explain", "parrot").returncode == 0
     assert cli("explain", "parrot", "--try").returncode == 1
+
+
+def test_a_program_that_is_not_there_runs_nothing(cli: Any, echo: Echo) -> None:
+    text = "[command.absent]\ncommand = 'no-such-program'\nargs = ['{port}']\nreads = ['echo']\n"
+    (cli.folder / "anyform.toml").write_text(f"[models]\npaths = ['{echo(tasks=['chat'])}']\n{text}")
+    said = "its engine cannot be used: its program no-such-program is not in PATH"
+    assert f"- absent - {said}" in " ".join(cli("explain", "parrot").stdout.split())
+    assert "its program no-such-program is not in PATH" in " ".join(cli("doctor").stdout.split())
+    with (cli.folder / "anyform.toml").open("a") as file:
+        file.write("[model.parrot]\nbackend = 'absent'\n")
+    assert "no-such-program is not in PATH" in " ".join(cli("list").stdout.split())
 
 
 def test_a_command_may_not_have_a_plugins_name(cli: Any) -> None:

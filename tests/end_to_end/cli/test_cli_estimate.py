@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,11 @@ from anyform.testing.gguf import write_llama
 Echo = Callable[..., Path]
 A_WORD = 64
 """Bytes a token that the echo backend states."""
+
+
+def batched(words: list[str]) -> list[tuple[str, str]]:
+    """Options with their values."""
+    return list(zip(words[::2], words[1::2], strict=True))
 
 
 def contexts(said: dict[str, Any]) -> list[int]:
@@ -63,6 +69,29 @@ def test_what_does_not_fit_is_told_all_the_same(cli: Any, echo: Echo) -> None:
     assert "(does not fit)" in shown
     assert "what makes it fit" in shown
     assert f"{10**16}: --context " in shown
+
+
+def test_whether_a_broken_file_would_fit_is_left_open(cli: Any, tmp_path: Path) -> None:
+    whole = write_llama(tmp_path / "whole.gguf")
+    (tmp_path / "cut.gguf").write_bytes(whole.read_bytes()[:-4096])
+    done = cli("estimate", tmp_path / "cut.gguf")
+    assert (done.returncode, "nothing here" in done.stdout) == (1, True)
+    at = next(place for place, line in enumerate(done.stdout.splitlines()) if line.startswith("CONTEXT"))
+    assert done.stdout.splitlines()[at + 1].split()[-1] == "-"
+
+
+@pytest.mark.parametrize(
+    ("context", "parallel", "helps"),
+    [(512, 10**9, "--parallel "), (10**15, 1, "--context 1000"), (10**15, 10**12, "--context 1000 --parallel 1")],
+)
+def test_what_is_advised_fits(cli: Any, echo: Echo, context: int, parallel: int, helps: str) -> None:
+    path = echo(context=1000)
+    said = json.loads(cli("estimate", path, "--context", context, "--parallel", parallel, "--json").stdout)
+    enough = [one["text"] for one in said["estimates"][0]["memory"]["advice"] if one["enough"]]
+    assert [text for text in enough if text.startswith(helps)], enough
+    given = {"--context": str(context), "--parallel": str(parallel)} | dict(batched(enough[0].split()))
+    again = cli("estimate", path, *(word for pair in given.items() for word in pair))
+    assert again.returncode == 0
 
 
 def test_a_context_over_the_trained_one_is_remarked(cli: Any, echo: Echo) -> None:

@@ -60,6 +60,20 @@ def test_says_what_it_serves_and_an_example_that_works(served: Served) -> None:
     assert served.post(path, body)["choices"]
 
 
+def test_what_is_named_is_all_that_is_served(cli: Any, echo: Echo) -> None:
+    """What the settings name beside it is left out, and keeps no server from starting."""
+    echo("shelf/owner/raven/m")
+    (cli.folder / "anyform.toml").write_text(
+        'default_model = "nosuch"\n[models]\nfolders = ["shelf"]\npaths = ["gone"]\n'
+    )
+    with cli.start("serve", echo(), "--port", "0") as process:
+        served = Served(process)
+        assert "parrot" in served.printed
+        assert "raven" not in served.printed
+        process.terminate()
+        assert "default_model of anyform.toml: there is no model 'nosuch'." in process.communicate(timeout=20)[1]
+
+
 def test_ps_load_unload(served: Served, cli: Any) -> None:
     at = ("--url", served.url)
     assert "no model loaded" in cli("ps", *at).stderr

@@ -46,6 +46,7 @@ from anyform.contract.jobs import (
 )
 from anyform.contract.jobs import Text as Words
 from anyform.contract.model import LoadedModel, Stop
+from anyform.http.fault import body
 from anyform.kernel.files import FolderFiles
 
 SERVER = str(Path(__file__).with_name("fake_openai_server.py"))
@@ -137,8 +138,10 @@ def test_stop_hangs_up_and_ends_with_cancelled(model: LoadedModel) -> None:
 
 def test_a_server_that_dies_takes_the_request_with_its_last_words(tmp_path: Path) -> None:
     loaded = command.load(plan(tmp_path, {"command": COMMAND}))
-    with pytest.raises(WorkerDied, match="out of cheese"):
+    with pytest.raises(WorkerDied) as caught:
         list(loaded.generate(chat("die"), Stop()))
+    assert "out of cheese" in caught.value.details["output"]
+    assert "out of cheese" not in str(caught.value)
     loaded.close()
 
 
@@ -154,14 +157,30 @@ def test_close_ends_running_jobs_and_is_idempotent(tmp_path: Path) -> None:
 
 def test_a_command_that_ends_at_once_shows_what_it_said(tmp_path: Path) -> None:
     words = [sys.executable, "-c", "import sys; sys.exit('no such model: ' + sys.argv[1])", "{model_path}"]
-    with pytest.raises(LoadFailed, match="no such model") as caught:
+    with pytest.raises(LoadFailed) as caught:
         command.load(plan(tmp_path, {"command": words}, model="w.bin"))
-    assert str(tmp_path / "w.bin") in caught.value.message
+    assert caught.value.details["output"] == f"no such model: {tmp_path / 'w.bin'}"
+
+
+def test_what_it_said_is_for_this_machines_user_and_no_client(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", f"print('a\\n\\nb\\nc\\nin {tmp_path}'); exit(3)"]
+    with pytest.raises(LoadFailed) as caught:
+        command.load(plan(tmp_path, {"command": words}))
+    assert caught.value.details["output"].splitlines() == ["b", "c", f"in {tmp_path}"]
+    assert str(tmp_path) not in json.dumps(body(caught.value))
+    assert os.path.dirname(sys.executable) not in json.dumps(body(caught.value))
 
 
 def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed, match="exit code 127"):
         command.load(plan(tmp_path, {"command": ["no-such-command-anywhere"]}))
+
+
+def test_a_path_that_it_does_not_have_is_said(tmp_path: Path) -> None:
+    options = {"command": COMMAND, "ready": "/nowhere", "ready_timeout_s": 0.7}
+    with pytest.raises(LoadFailed, match=r"not ready after 0\.7 s \(GET /nowhere: 404\)") as caught:
+        command.load(plan(tmp_path, options))
+    assert "ready" in caught.value.hint
 
 
 def test_a_command_that_never_gets_ready_is_ended(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from anyform.assembly import start
 from anyform.builtin import command
 from anyform.builtin.command_option import CommandOption, checked, ports, values
 from anyform.builtin.process import Claim, Server, taken
-from anyform.config import Config, ModelConfig
+from anyform.config import PLACEHOLDERS, Config, ModelConfig
 from anyform.contract.errors import Fault, LoadFailed, NoBackend, WorkerDied
 from anyform.contract.events import Text
 from anyform.contract.facts import Device, Evidence, FormatMatch, Metadata, Plan, Settings
@@ -99,6 +99,33 @@ def test_several_builds_stand_side_by_side(model: Path) -> None:
         refused = {verdict.backend: verdict.refusal for verdict in decision.verdicts if verdict.points is None}
     assert decision.runner == "recent"
     assert refused["old"] == refused["echo"] == "the rule for this model names recent"
+
+
+@pytest.mark.parametrize(("program", "why"), [("no-such-program", "is not in PATH"), ("/no/such", "is not where")])
+def test_a_program_that_is_not_there_is_refused_before_it_is_tried(model: Path, program: str, why: str) -> None:
+    with closing(opened(model, {"fake": {**FAKE, "command": program}, "good": FAKE})) as runtime:
+        decision = runtime.explain("parrot")
+        [gone] = [verdict for verdict in decision.verdicts if verdict.backend == "fake"]
+        troubles = {state.backend.name: state.trouble for state in runtime.capabilities(probe=False)}
+    assert (gone.gate, gone.points) == ("engine", None)
+    assert f"its program {Path(program).name} {why}" in gone.refusal
+    assert why in troubles["fake"]
+    assert troubles["good"] == ""
+
+
+def test_a_program_is_looked_for_where_its_own_variables_say(tmp_path: Path) -> None:
+    program = tmp_path / "served"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    tables = {
+        "fake": {**FAKE, "command": "served"},
+        "own": {**FAKE, "command": "served", "env": {"PATH": str(tmp_path)}},
+    }
+    assert [bool(info.trouble) for info in command.list_backends(tables)] == [False, True, False]
+
+
+def test_the_settings_know_what_stands_in_braces() -> None:
+    assert set(values(plan({}), 1)) == set(PLACEHOLDERS)
 
 
 def test_a_rule_adds_words_for_its_model(model: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ M = Entry(name="m", path="/", plugin="echo", match=MATCH)
         ("n=", ""),
         ('n=["x"]', ["x"]),
         ("n=007", "007"),
+        ("n=NaN", "NaN"),
     ],
 )
 def test_options_are_json_where_they_can_be(text: str, value: Any) -> None:
@@ -72,6 +73,16 @@ def test_lists_of_the_command_line_come_before_the_files(tmp_path: Path) -> None
     found = read(tmp_path, 'prefer = ["b"]\n[models]\nfolders = ["/m"]', "--prefer", "a", "--models", "n")
     assert found.prefer == ("a", "b")
     assert found.models.folders[-1] == Path("n")
+
+
+def test_what_is_named_on_the_command_line_is_all_there_is(tmp_path: Path) -> None:
+    text = '[models]\nfolders = ["/m"]\npaths = ["/p"]\n'
+    assert read(tmp_path, text).models.folders == (Path("/m").absolute(),)
+    found = read(tmp_path, text, "--models", "n").models
+    assert (found.paths, found.folders, found.sources) == ((), (Path("n"),), ())
+    named = Namespace(config=tmp_path / "anyform.toml", paths=[Path("a.gguf")], models=[])
+    found = arguments.read_config(named).models
+    assert (found.paths, found.folders, found.sources) == ((Path("a.gguf"),), (), ())
 
 
 def test_commands_without_these_arguments_read_the_file_alone(tmp_path: Path) -> None:

@@ -79,6 +79,12 @@ def test_suggestions_begin_with_the_hint() -> None:
     assert late.suggestions == ("First this. A.", "B.")
 
 
+def test_message_and_hint_are_two_sentences() -> None:
+    assert str(Fault("It broke.", "Mend it.")) == "It broke. Mend it."
+    assert str(Fault("server said no", "Mend it.")) == "server said no. Mend it."
+    assert str(Fault("no")) == "no"
+
+
 def test_the_cause_is_what_was_said_or_the_innermost_exception() -> None:
     assert Fault("x").cause == ""
     assert Fault("x", cause="no room").cause == "no room"

@@ -95,6 +95,14 @@ def test_the_log_has_one_line_of_it_as_loud_as_it_is_severe(
     assert record.__dict__["fault"] == error.as_dict()
 
 
+def test_what_a_program_printed_is_for_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    error = LoadFailed("it ended.", "Run it.", output="no /home/me/m.gguf\nbye")
+    caplog.set_level("DEBUG", "anyform.http")
+    fault.tell(error)
+    assert caplog.records[0].getMessage() == "[load_failed] it ended. Run it. It printed last: no /home/me/m.gguf | bye"
+    assert b"/home/me" not in fault.encode(error)
+
+
 @pytest.mark.parametrize("param", [3, ["x"], None])
 def test_param_is_a_string_or_null(param: object) -> None:
     assert fault.body(Invalid("x", param=param))["error"]["param"] is None

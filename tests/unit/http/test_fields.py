@@ -42,6 +42,15 @@ def test_a_wrong_type_is_named(method: str, value: object, words: str) -> None:
     assert caught.value.details["param"] == "outer.x"
 
 
+def test_what_else_may_stand_there_is_said() -> None:
+    with pytest.raises(WrongType, match=r"expected a boolean, but got a string instead\. Say true or false\."):
+        Fields({"now": "perhaps"}).flag("now")
+    for value in ([], True, {}):
+        with pytest.raises(WrongType, match="expected a number of seconds or a time such as '5m', but got"):
+            Fields({"keep_alive": value}).duration("keep_alive")
+    assert [Fields({"keep_alive": value}).duration("keep_alive") for value in (3, "1m", -1, None)] == [3, 60, -1, None]
+
+
 def test_a_wrong_item_is_named_by_its_place() -> None:
     with pytest.raises(WrongType) as caught:
         Fields({"x": ["a", 1]}).strings("x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,14 +22,20 @@ WANTED = Settings(context=1000, parallel=4)
 
 
 def given(
-    room: int, largest: int = 0, settings: Settings = WANTED, alone: bool = False, **variants: int
+    room: int,
+    trained: int | None = None,
+    settings: Settings = WANTED,
+    alone: bool = False,
+    needs: Callable[[Settings], int] = SAID.at,
+    **variants: int,
 ) -> dict[str, tuple[int, bool]]:
-    told = advise(SAID, settings, room * MIB, largest, {name: size * MIB for name, size in variants.items()}, alone)
+    sizes = {name: size * MIB for name, size in variants.items()}
+    told = advise(SAID.savings, settings, needs, room * MIB, trained, sizes, alone)
     return {one.text.split(" (")[0]: (round(one.saves_bytes / MIB), one.enough) for one in told}
 
 
 def test_each_is_told_with_what_it_saves_and_what_is_enough_comes_first() -> None:
-    said = given(320, largest=500, tiny=90)
+    said = given(320, tiny=90)
     assert said == {
         "--context 500": (200, True),
         "--parallel 2": (200, True),
@@ -46,8 +53,32 @@ def test_fewer_requests_are_as_many_as_fit() -> None:
 
 
 def test_a_context_is_advised_only_where_a_smaller_one_fits() -> None:
-    for none in (0, -1, 1000):
-        assert not [text for text in given(320, largest=none) if "context" in text]
+    assert "--context 500" in given(320)
+    assert not [text for text in given(110) if "context" in text]
+    assert not [text for text in given(90, settings=Settings(parallel=4)) if "context" in text]
+
+
+def test_no_context_is_advised_over_what_the_model_was_trained_for() -> None:
+    assert "--context 400" in given(320, trained=400)
+    assert "--context 500" in given(320, trained=600)
+
+
+def test_what_grows_beside_the_cache_is_judged_as_advised() -> None:
+    """With buffers of 1 MiB a request and 0.1 MiB a token, none of which a smaller one needs."""
+
+    def needs(settings: Settings) -> int:
+        return SAID.at(settings) + (settings.parallel or 1) * MIB + (settings.context or 0) * (MIB // 10)
+
+    many = Settings(context=1000, parallel=1_000_000)
+    assert [text for text, (_, enough) in given(420, settings=many, needs=needs).items() if enough] == ["--parallel 1"]
+    long = Settings(context=100_000_000, parallel=1)
+    assert given(420, settings=long, needs=needs)["--context 1495"][1]
+    said = given(420, trained=2000, settings=Settings(context=100_000_000, parallel=1_000_000), needs=needs)
+    assert [text for text, (_, enough) in said.items() if enough] == ["--context 1495 --parallel 1"]
+
+
+def test_what_saves_nothing_is_no_advice() -> None:
+    assert not [text for text in given(90, needs=lambda _: 100 * MIB) if "parallel" in text]
 
 
 @pytest.mark.parametrize(

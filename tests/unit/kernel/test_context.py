@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from anyform.contract.facts import MemoryEstimate
-from anyform.kernel.context import FALLBACK, Sizing, size
+from anyform.contract.facts import MemoryEstimate, Settings
+from anyform.kernel.context import FALLBACK, Context, Sizing, most
+from anyform.kernel.context import size as sized
 
 MIB = 1 << 20
 E = MemoryEstimate(weights_bytes=100 * MIB, bytes_per_token=MIB // 16)
+
+
+def size(
+    asked: int | None,
+    trained: int | None,
+    said: MemoryEstimate,
+    free_bytes: int,
+    parallel: int,
+    sizing: Sizing | None = None,
+    names: Sequence[str] = (),
+) -> Context:
+    """Where nothing but the cache grows with the context."""
+    return sized(Settings(context=asked, parallel=parallel), trained, said, said.at, free_bytes, sizing, names)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +55,23 @@ def test_only_a_computed_context_is_capped_and_says_so() -> None:
     assert "over the 4096" in size(5000, 4096, E, 1000 * MIB, 1).warning
 
 
-def test_a_refusal_names_the_largest_that_fits() -> None:
-    assert size(16000, 40960, E, 1000 * MIB, 1).largest == 14400
+def test_what_grows_with_the_context_beside_the_cache_counts() -> None:
+    def needs(settings: Settings) -> int:
+        return E.at(settings) + (settings.context or 0) * (MIB // 16)
+
+    wanted = Settings(parallel=1)
+    assert sized(wanted, 8192, E, needs, 1000 * MIB).tokens == 4096  # (800 - 100) * 16 / 2 = 5600
+    assert not sized(Settings(context=8192), 8192, E, needs, 1000 * MIB).fits
+    assert sized(Settings(context=7200), 8192, E, needs, 1000 * MIB).fits
+
+
+def test_what_fits_as_it_is_is_never_rounded_down() -> None:
+    assert size(None, 10000, E, 1000 * MIB, 1).tokens == 10000  # 11200 would fit
+
+
+@pytest.mark.parametrize(("holds", "found"), [(0, 0), (1, 1), (7, 7), (10, 10), (99, 10)])
+def test_the_most_that_holds(holds: int, found: int) -> None:
+    assert most(10, lambda number: number <= holds) == found
 
 
 def test_a_model_without_tokens_has_no_context() -> None:

@@ -19,6 +19,7 @@ from anyform.contract.facts import (
     Settings,
     Severity,
 )
+from anyform.kernel.advice import Advice
 from anyform.kernel.context import Context
 from anyform.kernel.router import Candidate, Need, judge, rank
 
@@ -42,6 +43,8 @@ HF = replace(
     backend=BackendInfo(name="transformers", reads=("safetensors",), converts=("gguf",), tasks=("chat", "complete")),
     estimate=MemoryEstimate(weights_bytes=3 * GIB),
 )
+UNFIT = Context(tokens=9, why="asked", fits=False)
+SMALLER = Advice(text="--context 4", saves_bytes=GIB, enough=True)
 NPU = replace(LLAMA, plugin="rkllm", backend=BackendInfo(name="rkllm", reads=("rkllm",), tasks=("chat",)))
 
 
@@ -66,8 +69,8 @@ def test_the_designs_own_example() -> None:
         ({"missing": ("llama-cpp-python",)}, "engine", "llama-cpp-python is not installed"),
         ({"unusable": "no libcuda"}, "engine", "no libcuda"),
         ({"device": None}, "device", "no such device here"),
-        ({"context": Context(tokens=9, why="asked", fits=False, largest=4)}, "memory", "Try --context 4"),
-        ({"context": Context(tokens=9, why="asked", fits=False, largest=-1)}, "memory", "smaller quantization"),
+        ({"context": UNFIT, "advice": (SMALLER,)}, "memory", "Try --context 4: 1.0 GiB less"),
+        ({"context": UNFIT}, "memory", "smaller quantization"),
     ],
 )
 def test_each_gate_refuses_in_words(change: dict[str, object], gate: str, words: str) -> None:
@@ -160,7 +163,5 @@ def test_what_lies_in_main_memory_is_told_and_planned() -> None:
     assert "40.0 GiB of 22.0 GiB, the rest in main memory +5" in decision.lines()[0]
     assert decision.plan is not None
     assert [device.id for device in decision.plan.devices] == ["cuda:0", "cpu"]
-    refused = judge(
-        MATCH, MODEL, [], replace(large, context=Context(tokens=9, why="asked", fits=False, largest=4)), NEED
-    )
+    refused = judge(MATCH, MODEL, [], replace(large, context=UNFIT), NEED)
     assert "cuda:0 and main memory have 72.0 GiB free" in refused.refusal

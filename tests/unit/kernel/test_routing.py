@@ -6,6 +6,7 @@ kept. Machines, models and engines are canned; the choice, the context, the rout
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ INSTALLED = ("pluggy",)
 """Stands for an engine that is installed: anyform itself needs it."""
 ABSENT = ("an-engine-that-nobody-installs",)
 TABLE = {
-    "command": "llama-server",
+    "command": sys.executable,  # which is there
     "args": ["-m", "{model_path}", "--port", "{port}"],
     "reads": ["gguf"],
     "tasks": ["chat", "complete"],

@@ -199,3 +199,12 @@ def test_an_alias_of_what_is_not_here_says_what_it_names() -> None:
     assert fault.hint == "There is: story."
     assert known.missing("loop").message == "the alias 'loop' names 'pool', which is an alias too."
     assert known.missing("other").message == "there is no model 'other'."
+
+
+def test_nothing_is_called_near_that_is_not() -> None:
+    few = names(*(entry(name) for name in ("story", "tale", "poem")))
+    assert few.missing("What").hint == "There is: poem, story, tale."
+    assert few.missing("storry").hint == "Nearest: story."
+    many = names(*(entry(f"story-{number}") for number in range(9)))
+    assert many.missing("What").hint == "`anyform list` shows all that there are."
+    assert many.near("What") == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from anyform.contract.errors import Invalid
-from anyform.contract.facts import MemoryEstimate
+from anyform.contract.facts import MemoryEstimate, Settings
 from anyform.kernel.context import Sizing, size
 from anyform.sources.pattern import contexts
 
@@ -29,7 +29,8 @@ from anyform.sources.pattern import contexts
     ],
 )
 def test_known_families_are_told_by_name(name: str, tokens: int) -> None:
-    assert size(None, None, MemoryEstimate(weights_bytes=1, bytes_per_token=1), 0, 1, _own(), (name,)).tokens == tokens
+    said = MemoryEstimate(weights_bytes=1, bytes_per_token=1)
+    assert size(Settings(), None, said, said.at, 0, _own(), (name,)).tokens == tokens
 
 
 def _own() -> Sizing:
@@ -43,6 +44,9 @@ def test_a_users_patterns_go_first_and_replace(tmp_path: Path) -> None:
     assert list(found.items())[:2] == [("*llama-3-8b*", 7), ("*qwen3*", 9)]
     assert len(found) == len(contexts()) + 1
     assert contexts(tmp_path / "absent.toml") == contexts()
+    under = tmp_path / "under.toml"
+    under.write_text('[contexts]\n"*qwen3*" = 11\n"*mine*" = 12\n')
+    assert list(contexts(file, under).items())[:3] == [("*llama-3-8b*", 7), ("*qwen3*", 9), ("*mine*", 12)]
 
 
 @pytest.mark.parametrize(

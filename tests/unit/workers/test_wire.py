@@ -93,9 +93,9 @@ def test_pieces_do_not_matter(texts: list[str], step: int) -> None:
 
 
 def test_faults_come_back_as_their_own_class() -> None:
-    (fault,) = Decoder().feed(pack(ContextExceeded("too long", "shorten it", prompt_tokens=9, context=8)))
+    (fault,) = Decoder().feed(pack(ContextExceeded("too long.", "Shorten it.", prompt_tokens=9, context=8)))
     assert type(fault) is ContextExceeded
-    assert (str(fault), fault.details) == ("too long shorten it", {"prompt_tokens": 9, "context": 8})
+    assert (str(fault), fault.details) == ("too long. Shorten it.", {"prompt_tokens": 9, "context": 8})
     (fault,) = Decoder().feed(pack(PluginFault("p", "load", ValueError("v"))))
     assert type(fault) is PluginFault
 

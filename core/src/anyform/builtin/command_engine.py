@@ -68,8 +68,8 @@ class CommandModel:
         if self._server.closed.is_set():
             return Closed(f"{self._name} was closed while it answered.", "Open it again.")
         if self._server.ends_within(HANGUP_S):
-            said = self._server.last_lines() or "(nothing)"
-            return WorkerDied(f"the command {self._server.ending()}. It said last:\n{said}", "Load it again.")
+            said = self._server.last_lines()
+            return WorkerDied(f"the command {self._server.ending()}.", "Load it again.", output=said)
         return ServerError(f"the command's server gave no proper answer: {type(error).__name__}: {error}.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,16 @@ def backend(name: str, table: Mapping[str, Any]) -> BackendInfo:
         features=tuple(table.get("features") or ()),
         local_options=OPTIONS,
         options={key: value for key, value in table.items() if key not in STATED and value} | words,
+        trouble=_absence(table["command"], table.get("env") or {}),
     )
+
+
+def _absence(program: str, env: Mapping[str, str]) -> str:
+    """Why *program* cannot be started; empty where it can, or where its name is known only at load."""
+    if "{" in program or shutil.which(program, path=env.get("PATH")):
+        return ""
+    place = "is not in PATH" if Path(program).name == program else "is not where the settings say, or cannot be run"
+    return f"its program {Path(program).name} {place}"
 
 
 def checked(settings: Settings) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from anyform.contract.errors import LoadFailed
 
 HOST = "127.0.0.1"
-LAST_LINES = 20
+LAST_LINES = 3
 POLL_S = 0.05
 
 
@@ -117,7 +117,7 @@ class Server:
         return f"was ended by signal {code - 128}" if code and code > 128 else f"ended with exit code {code}"
 
     def last_lines(self) -> str:
-        """What the command printed last."""
+        """What the command printed last: for the log and this machine's user, since it may name files."""
         if self.ends_within(0):
             self._reader.join(timeout=1)
         return "\n".join(self._lines)
@@ -130,11 +130,12 @@ class Server:
         if self._late:
             self._fail("cannot have its port")
         deadline = time.monotonic() + timeout_s
-        ready = False
-        while not ready:
-            ready = self._answers(path)
-            if not ready and time.monotonic() > deadline:
-                self._fail(f"was not ready after {timeout_s:g} s (GET {path})")
+        answer: int | None = None
+        while answer != 200:
+            answer = self._answer(path)
+            if answer != 200 and time.monotonic() > deadline:
+                said = f": {answer}" if answer else ""
+                self._fail(f"was not ready after {timeout_s:g} s (GET {path}{said})", missing=answer == 404)
             if self.ends_within(POLL_S):  # also after an answer, which a stranger may have given
                 self._fail(f"{self.ending()} before it was ready")
 
@@ -150,24 +151,27 @@ class Server:
             self._process.stdout.close()
         self._claim.close()
 
-    def _answers(self, path: str) -> bool:
+    def _answer(self, path: str) -> int | None:
+        """The status with which it answers; None where it does not."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=2)
         try:
             connection.request("GET", path)
-            return connection.getresponse().status == 200
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         finally:
             connection.close()
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str, missing: bool = False) -> None:
+        """Raise LoadFailed. *missing*: it answers, but has nothing at the path that was asked for."""
         ended = not self.alive()
         self.close()
         said, busy = self.last_lines(), self._late or (ended and taken(self.port))
         stranger = f" Something else listens on port {self.port}." if busy else ""
+        wait = "Give the path at which it says so: ready." if missing else "Run it by hand, or raise ready_timeout_s."
         raise LoadFailed(
-            f"the command {self.command[0]!r} {what}.{stranger} It said last:\n{said or '(nothing)'}",
-            "Run it by hand, or give it longer with the option ready_timeout_s.",
+            f"the command {Path(self.command[0]).name!r} {what}.{stranger}",
+            wait,
             command=self.command,
             output=said,
             port_taken=busy,
@@ -176,4 +180,5 @@ class Server:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._lines.append(line.decode(errors="replace").rstrip())
+            if line.strip():
+                self._lines.append(line.decode(errors="replace").rstrip())

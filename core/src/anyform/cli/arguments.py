@@ -122,24 +122,22 @@ def option(text: str) -> tuple[str, Any]:
     if not sign or not key:
         raise ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     try:
-        return key, json.loads(value)
+        return key, json.loads(value, parse_constant=str)  # no NaN, which no worker could be told
     except ValueError:
         return key, value
 
 
 def read_config(args: Namespace) -> Config:
-    """The configuration, with the arguments of `add_library` and `add_settings` over it."""
+    """The configuration, with the arguments of `add_library` and `add_settings` over it.
+
+    Files and folders that are named are all there is: those of the settings, and the stores, are left out then.
+    """
     found = config.load(args.config)
-    folders, paths = getattr(args, "models", ()), getattr(args, "paths", ())
-    models = replace(
-        found.models,
-        paths=(*paths, *found.models.paths),
-        folders=(*found.models.folders, *folders),
-        sources=() if folders or paths else found.models.sources,
-    )
+    folders, paths = tuple(getattr(args, "models", ())), tuple(getattr(args, "paths", ()))
+    named = replace(found.models, paths=paths, folders=folders, sources=())
     return replace(
         found,
-        models=models,
+        models=named if folders or paths else found.models,
         offline=found.offline or getattr(args, "offline", False),
         prefer=(*getattr(args, "prefer", ()), *found.prefer),
         forbid=(*getattr(args, "forbid", ()), *found.forbid),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from anyform.cli import asking
 from anyform.cli.asking import Reply
 from anyform.cli.background import Answer
+from anyform.cli.complaint import printed
 from anyform.cli.run import load, write
 from anyform.cli.terminal import errors, output
 from anyform.contract.errors import ContextExceeded, Fault
@@ -147,6 +148,7 @@ class Conversation:
 
     def _complain(self, fault: Fault) -> None:
         text = f"{fault.message} {ROOM}." if isinstance(fault, ContextExceeded) else str(fault)
+        text = " ".join([text, *(f"It printed: {line}" for line in printed(fault.details))])
         errors().line(errors().paint(text, "red"))
 
     def _job(self, text: str) -> Chat | Complete:

@@ -17,7 +17,7 @@ def complain(
 ) -> None:
     """*message*: what happened; *hint*: what to do; *code*: a fault's, for programs; *known*: all that a fault says.
 
-    What else may help is told below the line, a line each.
+    What a program printed last and what else may help is told below the line, a line each.
     """
     known = known or {}
     if as_json:
@@ -28,8 +28,16 @@ def complain(
         return
     from anyform.cli.terminal import errors
 
-    terminal, text = errors(), f"{message} {hint}"
+    ended = not hint or message.rstrip().endswith((".", "!", "?", ":"))
+    terminal, text = errors(), f"{message}{'' if ended else '.'} {hint}"
     terminal.line(terminal.paint(f"anyform: {' '.join(text.split())}", "red"))
+    for line in printed(known.get("details", {})):
+        terminal.line(f"  it printed: {line}")
     for other in known.get("suggestions", ()):
         if other != hint:
             terminal.line(f"  or: {' '.join(other.split())}")
+
+
+def printed(details: Mapping[str, Any]) -> list[str]:
+    """What a program printed last, of a fault's details; empty where it is about none."""
+    return str(details.get("output") or "").splitlines()

@@ -72,7 +72,7 @@ def _print(
     pairs(terminal, [(name, value) for name, value in _facts(entry, metadata, decision, verdicts, told) if value])
     if told:
         terminal.line()
-        table(terminal, HEAD, [_row(memory) for memory in told])
+        table(terminal, HEAD, [_row(verdict, verdict.memory) for verdict in verdicts if verdict.memory])
         sure = f"estimated ({told[0].confidence:.0%} sure)"
         for line in wrapped(f"{sure}: {told[0].why}", terminal.width) if told[0].why else ():
             terminal.line(terminal.paint(line, "dim"))
@@ -124,12 +124,13 @@ def _at_once(parallel: int) -> str:
     return f"{parallel} requests, each with the whole context" if parallel > 1 else "1 request"
 
 
-def _row(memory: Memory) -> list[Cell]:
+def _row(verdict: Verdict, memory: Memory) -> list[Cell]:
+    """Whether a model fits that is broken says nothing."""
     return [
         str(memory.context or "-"),
         size(memory.weights_bytes),
         size(memory.cache_bytes),
         size(memory.overhead_bytes),
         size(memory.total_bytes),
-        FITS[memory.fits],
+        "-" if verdict.gate == "sound_model" else FITS[memory.fits],
     ]

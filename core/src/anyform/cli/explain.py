@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from anyform.cli import document
 from anyform.cli.arguments import add_inspection
 from anyform.cli.background import waited
+from anyform.cli.complaint import printed
 from anyform.cli.opening import opened_for, spelled
 from anyform.cli.table import pairs, wrapped
 from anyform.cli.terminal import Terminal, errors, output
@@ -82,10 +83,10 @@ def _tries(runtime: Runtime, decision: Decision) -> Iterator[Tried]:
         for attempt in attempts(plan, reductions[plan.plugin, plan.backend], {}, "", asked_context):
             whys = attempt.whys
             fault = _fault(runtime, attempt.plan, name, terminal)
-            loads = fault is None
-            if loads:
+            if fault is None:
+                loads = True
                 break
-            failures.append(str(fault))
+            failures.append(" ".join([str(fault), *(f"It printed: {line}" for line in printed(fault.details))]))
         took_s = round(monotonic() - began, 3)
         yield Tried(
             backend=name, loads=loads, took_s=took_s, reductions=whys if loads else (), failures=tuple(failures)

@@ -85,7 +85,7 @@ def _row(runtime: Runtime, name: str, decided: Decision | Fault) -> list[Cell]:
 
 def _runs_on(decision: Decision) -> Cell:
     if decision.plan:
-        return decision.plan.plugin, "green"
+        return decision.runner, "green"
     for verdict in decision.verdicts:
         if verdict.gate != "format":
             return f"{'refused' if verdict.gate == 'memory' else 'nothing'}: {verdict.refusal}", "red"

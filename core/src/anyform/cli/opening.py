@@ -39,9 +39,7 @@ def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
         aliases=config.models.aliases,
         rules=rules.of(config),
         lifecycle=config.lifecycle,
-        sizing=replace(
-            config.sizing, patterns={**config.sizing.patterns, **contexts(config_folder() / "contexts.toml")}
-        ),
+        sizing=replace(config.sizing, patterns={**config.sizing.patterns, **contexts(*_contexts(config))}),
         prefer=config.prefer,
         forbid=config.forbid,
         state=config.state_folder,
@@ -53,6 +51,12 @@ def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
         yield runtime
     finally:
         runtime.close()
+
+
+def _contexts(config: Config) -> list[Path]:
+    """Where a user's own patterns may lie: beside the settings that are read, then in the usual folder of these."""
+    beside = [config.file.absolute().parent] if config.file else []
+    return [folder / "contexts.toml" for folder in dict.fromkeys([*beside, config_folder()])]
 
 
 def _plugins(config: Config) -> Plugins:

@@ -83,6 +83,7 @@ def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
 
     host, port = config.server.host, config.server.port
     _check(runtime)
+    _check_default(runtime, config)
     if host not in LOOPBACK:
         where = "all interfaces" if host in EVERYWHERE else host
         warning = f"listening on {where}: whoever reaches this machine can use it; no key is asked for"
@@ -114,6 +115,16 @@ def _check(runtime: Runtime) -> None:
             too_large.append(f"{name} cannot be served so: it {refused['memory']}.")
     if too_large and len(too_large) == len(names):
         raise OutOfMemory(too_large[0])
+
+
+def _check_default(runtime: Runtime, config: Config) -> None:
+    """Say that requests which name no model will be refused, where the default one is not here."""
+    try:
+        if config.default_model:
+            runtime.find(config.default_model)
+    except Fault as fault:
+        warning = f"default_model of {config.file or 'ANYFORM_DEFAULT_MODEL'}: {fault}"
+        errors().line(errors().paint(warning, "yellow"))
 
 
 def _context_asked(runtime: Runtime, name: str) -> bool:

@@ -71,7 +71,8 @@ class Fault(Exception):  # noqa: N818 - the design's word, and the base of names
         self.part = next((str(details[name]) for name in PARTS if details.get(name)), "")
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        ended = not self.hint or self.message.endswith((".", "!", "?", ":"))
+        return f"{self.message}{'' if ended else '.'} {self.hint}".strip()
 
     @property
     def suggestions(self) -> tuple[str, ...]:

@@ -171,6 +171,8 @@ class BackendInfo:
     """Tried in this order, cumulatively."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Load options that go with this backend wherever the user gives no others; they reach `load` in the plan."""
+    trouble: str = ""
+    """Of a backend without an engine: why it cannot be used here, such as a program that is absent, in a clause."""
 
 
 @fact

@@ -97,9 +97,13 @@ def body(fault: Fault) -> dict[str, Any]:
 
 
 def tell(fault: Fault, where: str = "") -> None:
-    """One line in the log: code, part and *where* it was met, then what happened and what to do."""
+    """One line in the log: code, part and *where* it was met, then what happened and what to do; and what a program
+    printed last, which no client is told: it may name files.
+    """
     at = " ".join(filter(None, (fault.code, fault.part, where)))
-    log.log(LEVEL[fault.severity], "[%s] %s", at, fault, extra={"fault": fault.as_dict()})
+    printed = " | ".join(str(fault.details.get("output") or "").splitlines())
+    told = f"{fault} It printed last: {printed}" if printed else str(fault)
+    log.log(LEVEL[fault.severity], "[%s] %s", at, told, extra={"fault": fault.as_dict()})
 
 
 def encode(fault: Fault) -> bytes:

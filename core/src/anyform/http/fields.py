@@ -51,10 +51,10 @@ def wrong(param: str, what: str, hint: str = "") -> NoReturn:
     raise WrongValue(f"Invalid '{param}': {what}.", hint, param=param)
 
 
-def mistyped(param: str, wanted: str, value: Any) -> NoReturn:
+def mistyped(param: str, wanted: str, value: Any, hint: str = "") -> NoReturn:
     """Refuse the type of *param*."""
     got = "null" if value is None else KINDS.get(type(value), "something else")
-    raise WrongType(f"Invalid type for '{param}': expected {wanted}, but got {got} instead.", param=param)
+    raise WrongType(f"Invalid type for '{param}': expected {wanted}, but got {got} instead.", hint, param=param)
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -99,7 +99,7 @@ class Fields:
         """A boolean."""
         name, value = self.find(*names)
         if value is not None and not isinstance(value, bool):
-            mistyped(self.path(name), "a boolean", value)
+            mistyped(self.path(name), "a boolean", value, "Say true or false.")
         return value
 
     def integer(self, *names: str, low: float | None = None, high: float | None = None) -> int | None:
@@ -147,6 +147,8 @@ class Fields:
             if seconds is None:
                 wrong(self.path(name), f"'{value}' is no time", "Give seconds, or such as '5m'.")
             return seconds
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            mistyped(self.path(name), "a number of seconds or a time such as '5m'", value)
         return self.number(name)
 
     def choice(self, name: str, *allowed: str) -> str | None:

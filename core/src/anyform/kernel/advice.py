@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from anyform.contract.facts import MemoryEstimate, Settings, fact
+from anyform.contract.facts import Saving, Settings, fact
+from anyform.kernel.context import most
 from anyform.kernel.entry import Entry
 from anyform.kernel.units import size
 
@@ -31,29 +32,33 @@ def smaller(entry: Entry, entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def advise(
-    estimate: MemoryEstimate,
+    savings: Sequence[Saving],
     settings: Settings,
+    needs: Callable[[Settings], int],
     room_bytes: int,
-    largest: int,
+    trained: int | None,
     variants: Mapping[str, int],
     alone: bool,
 ) -> tuple[Advice, ...]:
-    """What helps a model that needs more than *room_bytes*, what is enough first.
+    """What helps a model that with *settings* needs more than *room_bytes*, what is enough first.
 
-    *largest*: the largest context that fits; 0 or less: none does. *variants*: names of smaller ones -> bytes less.
-    *alone*: whether it lies on an accelerator alone, so that moving a part to main memory helps.
+    *needs*: bytes with other settings. *trained*: tokens, over which no context is advised. *variants*: names of
+    smaller ones -> bytes less. *alone*: whether it lies on an accelerator alone, so that moving a part to main memory
+    helps.
     """
-    over = estimate.at(settings) - room_bytes
-    found = [*_fewer_tokens(estimate, settings, largest), *_fewer_requests(estimate, settings, over)]
+    total = needs(settings)
+    over = total - room_bytes
+    less = _less(settings, lambda asked: needs(asked) <= room_bytes, trained)
+    found = [(text, total - needs(asked)) for text, asked in less]
     if variants:
         enough = [name for name in variants if variants[name] >= over]
         name = min(enough, key=variants.__getitem__) if enough else max(variants, key=variants.__getitem__)
         found.append((f"the smaller {name}", variants[name]))
-    for saving in estimate.savings:
+    for saving in savings:
         if alone or not saving.moves:
             typed = " ".join(f"--option {name}={value}" for name, value in saving.options.items())
             found.append((f"{typed} ({saving.why})", saving.bytes))
-    told = [Advice(text=text, saves_bytes=saved, enough=saved >= over) for text, saved in found]
+    told = [Advice(text=text, saves_bytes=saved, enough=saved >= over) for text, saved in found if saved > 0]
     return tuple(sorted(told, key=lambda one: not one.enough))
 
 
@@ -64,13 +69,15 @@ def sentence(advice: Sequence[Advice]) -> str:
     return f"Try {'; '.join(map(str, [one for one in advice if one.enough] or advice))}"
 
 
-def _fewer_tokens(estimate: MemoryEstimate, settings: Settings, largest: int) -> Iterator[tuple[str, int]]:
-    if 0 < largest < (settings.context or 0):
-        yield f"--context {largest}", estimate.at(settings) - estimate.at(replace(settings, context=largest))
-
-
-def _fewer_requests(estimate: MemoryEstimate, settings: Settings, over: int) -> Iterator[tuple[str, int]]:
-    each, most = estimate.bytes_per_token * (settings.context or 0), settings.parallel or 1
-    if each and most > 1:
-        fewer = max(most - -(-over // each), 1)
-        yield f"--parallel {fewer}", (most - fewer) * each
+def _less(settings: Settings, fits: Callable[[Settings], bool], trained: int | None) -> Iterator[tuple[str, Settings]]:
+    """The largest context and the most requests at once that fit, as they are typed; both, where neither does alone."""
+    tokens, at_once = min(settings.context or 0, trained or settings.context or 0), settings.parallel or 1
+    context = most(tokens, lambda number: fits(replace(settings, context=number)))
+    if context:
+        yield f"--context {context}", replace(settings, context=context)
+    if at_once > 1:
+        fewer = replace(settings, parallel=most(at_once - 1, lambda n: fits(replace(settings, parallel=n))) or 1)
+        yield f"--parallel {fewer.parallel}", fewer
+        context = 0 if context or fits(fewer) else most(tokens, lambda number: fits(replace(fewer, context=number)))
+        if context:
+            yield f"--context {context} --parallel 1", replace(fewer, context=context)

@@ -28,6 +28,7 @@ from anyform.contract.facts import (
     fact,
 )
 from anyform.kernel import context
+from anyform.kernel.advice import advise
 from anyform.kernel.context import Sizing
 from anyform.kernel.hardware import Hardware
 from anyform.kernel.learned import Calibration, Learned, engine_key, engine_versions, memory_key
@@ -121,7 +122,7 @@ class Choice:
         key = engine_key(plugin, info, self._engine(info)[0])
         known = self._learned.capabilities(key)
         if known is not None or self._probe is None or not info.engine:
-            return known, ""
+            return known, info.trouble
         try:
             known = self._probe(plugin, info)
         except Fault as fault:
@@ -149,22 +150,28 @@ class Choice:
         settings = replace(wanted, options={**info.options, **wanted.options})
         mark = memory_key(engine_key(plugin, info, versions), self._hardware.fingerprint, match.format, metadata)
 
-        def estimated(settings: Settings) -> MemoryEstimate:
+        def said(settings: Settings) -> MemoryEstimate:
             facts = {"backend": info, "metadata": metadata, "settings": settings}
-            said: MemoryEstimate = self._plugins.ask_one(plugin, "estimate_memory", **facts)
-            return self._calibration.apply(mark, said, settings) if self._calibration else said
+            return self._plugins.ask_one(plugin, "estimate_memory", **facts)  # type: ignore[no-any-return]
+
+        def estimated(settings: Settings) -> MemoryEstimate:
+            return self._calibration.apply(mark, said(settings), settings) if self._calibration else said(settings)
+
+        def needs(settings: Settings) -> int:
+            return said(settings).at(settings) + off
 
         try:
             estimate = estimated(settings)
             device, spill = self._device(info, capabilities, estimate, settings)
             there = replace(settings, device=device.id if device else settings.device)
             estimate = estimated(there) if device else estimate
+            off = estimate.at(there) - said(there).at(there)
             room_bytes, names = _room(device, spill), (need.model, metadata.name)
-            sized = context.size(
-                there.context, metadata.context, estimate, room_bytes, there.parallel or 1, self._sizing, names
-            )
-            if sized.tokens != there.context:
-                estimate = estimated(replace(there, context=sized.tokens))
+            sized = context.size(there, metadata.context, estimate, needs, room_bytes, self._sizing, names)
+            there, alone = replace(there, context=sized.tokens), bool(device and device.kind != "cpu" and not spill)
+            estimate = estimated(there)
+            unfit = (estimate.savings, there, needs, room_bytes, metadata.context, need.variants, alone)
+            advice = () if sized.fits else advise(*unfit)
         except PluginFault as fault:
             return Candidate(plugin=plugin, backend=info, missing=missing, broken=fault.message)
         except Fault as fault:
@@ -181,7 +188,8 @@ class Choice:
             device=device,
             room_bytes=room_bytes,
             spill=spill,
-            settings=replace(there if settings.device else settings, context=sized.tokens),
+            settings=there if settings.device else replace(settings, context=sized.tokens),
+            advice=advice,
         )
 
     def _device(

@@ -1,17 +1,17 @@
 """How large a context, and why. Pure.
 
 The rule that decides: what the user says; else what the model was trained for; else a pattern of its name; else a
-fallback. What was not asked for is capped by what fits, `(available x share - fixed) / bytes per token`, rounded down
-to a power of two; what the user asked for is refused when it does not fit.
+fallback. What was not asked for is capped by what fits in a share of the memory, rounded down to a power of two; what
+the user asked for is refused when it does not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
 from fnmatch import fnmatchcase
 
-from anyform.contract.facts import MemoryEstimate, fact
+from anyform.contract.facts import MemoryEstimate, Settings, fact
 
 FALLBACK = 2048
 
@@ -21,7 +21,7 @@ class Sizing:
     """How contexts are computed where the user asks for none."""
 
     share: float = 0.8
-    """The part of free memory that a computed context may take."""
+    """The part of what a model may take that its computed context, with all else, may fill."""
     fallback: int = FALLBACK
     """Tokens for a model of which nothing is known."""
     least: int = 256
@@ -38,42 +38,50 @@ class Context:
     why: str
     warning: str = ""
     fits: bool = True
-    largest: int | None = None
-    """The largest context that fits, if the estimate knows the cost of a token."""
 
 
 def size(
-    asked: int | None,
+    settings: Settings,
     trained: int | None,
     estimate: MemoryEstimate,
+    needs: Callable[[Settings], int],
     free_bytes: int,
-    parallel: int,
     sizing: Sizing | None = None,
     names: Sequence[str] = (),
 ) -> Context:
-    """The context for one request, when *parallel* share the memory. free_bytes 0: unknown, everything fits.
+    """The context for one request, with *settings* otherwise. free_bytes 0: unknown, everything fits.
 
-    *names*: what patterns are matched with.
+    *estimate*: with *settings* as they are. *needs*: bytes with others. *names*: what patterns are matched with.
     """
-    sizing = sizing or Sizing()
-    largest = _largest(estimate, free_bytes, parallel)
+    sizing, asked, at_once = sizing or Sizing(), settings.context, settings.parallel or 1
+
+    def holds(tokens: int | None, part: float = 1.0) -> bool:
+        return free_bytes <= 0 or needs(replace(settings, context=tokens)) <= free_bytes * part
+
     if asked is not None:
         over = trained is not None and asked > trained
         warning = f"context {asked} is over the {trained} that the model was trained for" if over else ""
-        return Context(tokens=asked, why="asked for", warning=warning, fits=_holds(asked, largest), largest=largest)
+        return Context(tokens=asked, why="asked for", warning=warning, fits=holds(asked))
     if trained is None and not estimate.bytes_per_token:
-        return Context(tokens=None, why="this model has no context", fits=_holds(0, largest), largest=largest)
+        return Context(tokens=None, why="this model has no context", fits=holds(None))
     tokens, why = _wanted(trained, sizing, names)
-    capped = _computed(estimate, free_bytes, parallel, sizing)
-    if capped is None or tokens <= capped:
-        return Context(tokens=tokens, why=why, fits=_holds(tokens, largest), largest=largest)
-    return Context(
-        tokens=capped,
-        why=f"what fits in {sizing.share:.0%} of the free memory, of {tokens}: {why}",
-        warning=f"context {capped} of {tokens}: more does not fit beside the weights for {parallel} requests at once",
-        fits=_holds(capped, largest),
-        largest=largest,
-    )
+    if not estimate.bytes_per_token or holds(tokens, sizing.share):
+        return Context(tokens=tokens, why=why, fits=holds(tokens))
+    capped = 1 << (max(most(tokens, lambda number: holds(number, sizing.share)), sizing.least).bit_length() - 1)
+    if tokens <= capped:
+        return Context(tokens=tokens, why=why, fits=holds(tokens))
+    why = f"what fits in {sizing.share:.0%} of the memory that it may take, of {tokens}: {why}"
+    warning = f"context {capped} of {tokens}: more does not fit beside the weights for {at_once} requests at once"
+    return Context(tokens=capped, why=why, warning=warning, fits=holds(capped))
+
+
+def most(end: int, holds: Callable[[int], bool]) -> int:
+    """The largest number up to *end* that *holds*, as then all smaller ones do; 0: none from 1 up."""
+    least = 0
+    while least < end:
+        middle = (least + end + 1) // 2
+        least, end = (middle, end) if holds(middle) else (least, middle - 1)
+    return least
 
 
 def _wanted(trained: int | None, sizing: Sizing, names: Sequence[str]) -> tuple[int, str]:
@@ -84,25 +92,3 @@ def _wanted(trained: int | None, sizing: Sizing, names: Sequence[str]) -> tuple[
         if any(fnmatchcase(name.lower(), pattern) for name in names):
             return tokens, f"the model does not say; by its name, {pattern}"
     return sizing.fallback, "the model does not say; the default"
-
-
-def _holds(tokens: int, largest: int | None) -> bool:
-    return largest is None or tokens <= largest
-
-
-def _largest(estimate: MemoryEstimate, free_bytes: int, parallel: int) -> int | None:
-    """Tokens that fit in all of the free memory; -1 if not even the weights do; None if unknown."""
-    if free_bytes <= 0:
-        return None
-    left = free_bytes - estimate.weights_bytes - estimate.overhead_bytes
-    if left < 0:
-        return -1
-    return left // (estimate.bytes_per_token * parallel) if estimate.bytes_per_token else None
-
-
-def _computed(estimate: MemoryEstimate, free_bytes: int, parallel: int, sizing: Sizing) -> int | None:
-    if free_bytes <= 0 or not estimate.bytes_per_token:
-        return None
-    left = int(free_bytes * sizing.share) - estimate.weights_bytes - estimate.overhead_bytes
-    tokens = max(left // (estimate.bytes_per_token * parallel), sizing.least)
-    return 1 << (tokens.bit_length() - 1)

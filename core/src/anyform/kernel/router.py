@@ -22,7 +22,7 @@ from anyform.contract.facts import (
     Severity,
     fact,
 )
-from anyform.kernel.advice import Advice, advise, sentence
+from anyform.kernel.advice import Advice, sentence
 from anyform.kernel.context import Context
 from anyform.kernel.units import size
 
@@ -58,6 +58,8 @@ class Candidate:
     """Where the part lies that the device has no room for; None: all of it is to fit there."""
     settings: Settings = Settings()
     """With the chosen context and device filled in."""
+    advice: tuple[Advice, ...] = ()
+    """What would make it fit, where it does not."""
 
 
 Pair = tuple[FormatMatch, Metadata, Sequence[Finding], Candidate]
@@ -220,7 +222,7 @@ def judge(
     match: FormatMatch, metadata: Metadata, findings: Sequence[Finding], candidate: Candidate, need: Need
 ) -> Verdict:
     """One verdict: the first gate that fails, or points with reasons."""
-    memory = _taken(candidate, metadata, need)
+    memory = _taken(candidate)
     gate, refusal = _gates(match, metadata, findings, candidate, need, memory)
     verdict = Verdict(plugin=candidate.plugin, backend=candidate.backend.name, format=match.format, memory=memory)
     if refusal:
@@ -283,16 +285,11 @@ def _machine_gates(
     return "", ""
 
 
-def _taken(candidate: Candidate, metadata: Metadata, need: Need) -> Memory | None:
+def _taken(candidate: Candidate) -> Memory | None:
     estimate, settings, device = candidate.estimate, candidate.settings, candidate.device
     if estimate is None:
         return None
     total, sized = estimate.at(settings), candidate.context
-    advice: tuple[Advice, ...] = ()
-    if device and sized and not sized.fits:
-        largest = min(sized.largest or 0, metadata.context or sized.largest or 0)
-        alone, room_bytes = device.kind != "cpu" and not candidate.spill, candidate.room_bytes or device.free_bytes
-        advice = advise(estimate, settings, room_bytes, largest, need.variants, alone)
     return Memory(
         context=settings.context,
         parallel=settings.parallel or 1,
@@ -305,7 +302,7 @@ def _taken(candidate: Candidate, metadata: Metadata, need: Need) -> Memory | Non
         fits=sized.fits if sized and candidate.room_bytes else None,
         why=estimate.why,
         confidence=estimate.confidence,
-        advice=advice,
+        advice=candidate.advice,
     )
 
 

@@ -11,6 +11,8 @@ from anyform.contract.facts import FormatMatch
 from anyform.kernel.entry import Entry
 
 LATEST = ":latest"
+FEW = 5
+"""Names that are told all where none is like the one that was said."""
 REVISION = 7
 """Characters of a revision that name it, as Git abbreviates one."""
 
@@ -94,15 +96,16 @@ class Names:
         served = self._folded.get(str(file.with_suffix("")).casefold()) if file.suffix else None
         if served is not None:
             return f"Did you mean {self._all[served].name}? A file is served without its ending."
-        near = self.near(name)
-        return f"{'Nearest' if len(near) < len(self._known()) else 'There is'}: {', '.join(near)}."
+        known, near = self._known(), self.near(name)
+        if near and len(near) < len(known):
+            return f"Nearest: {', '.join(near)}."
+        return f"There is: {', '.join(known)}." if len(known) <= FEW else "`anyform list` shows all that there are."
 
     def near(self, name: str) -> list[str]:
-        """Up to three names that are like *name*; where none is, a few of all."""
+        """Up to three names that are like *name*; empty where none is."""
         from difflib import get_close_matches
 
-        known = self._known()
-        return get_close_matches(self._bare(name), known, n=3, cutoff=0.5) or known[:5]
+        return get_close_matches(self._bare(name), self._known(), n=3, cutoff=0.5)
 
     def _known(self) -> list[str]:
         """All names that mean one model, and the user's own for models that are here."""

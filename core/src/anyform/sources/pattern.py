@@ -10,13 +10,16 @@ from anyform.contract.errors import Invalid
 OWN = Path(__file__).with_name("contexts.toml")
 
 
-def contexts(file: Path | None = None) -> dict[str, int]:
-    """Pattern (fnmatch, lower case) -> tokens: those of *file*, then anyform's own; the first that matches counts.
+def contexts(*files: Path) -> dict[str, int]:
+    """Pattern (fnmatch, lower case) -> tokens: those of *files*, then anyform's own; the first that matches counts.
 
-    A *file* that is not there is no error. Raises Invalid for one that cannot be read.
+    A file that is not there is no error. Raises Invalid for one that cannot be read.
     """
-    users = _read(file) if file is not None and file.exists() else {}
-    return {**users, **{pattern: tokens for pattern, tokens in _read(OWN).items() if pattern not in users}}
+    found: dict[str, int] = {}
+    for file in (*files, OWN):
+        for pattern, tokens in _read(file).items() if file is OWN or file.exists() else ():
+            found.setdefault(pattern, tokens)
+    return found
 
 
 def _read(file: Path) -> dict[str, int]:

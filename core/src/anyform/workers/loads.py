@@ -11,6 +11,7 @@ from anyform.contract.facts import MemoryEstimate, Plan
 from anyform.contract.model import LoadedModel
 from anyform.kernel.news import News
 from anyform.kernel.residence import Admit, Held, Loader, Order
+from anyform.kernel.router import Decision, called
 from anyform.kernel.rule import Rule
 from anyform.workers.attempt import Attempt, attempts
 from anyform.workers.learned import Learned
@@ -78,8 +79,9 @@ class Loads:
             except (LoadFailed, OutOfMemory) as fault:
                 last = fault
                 crashed = crashed or bool(fault.details.get("crashed"))
-                notes.append(f"{plan.plugin} failed{_reduced(attempt)}: {fault.message}")
-                log.warning("%s: %s", plan.model, notes[-1])
+                notes.append(f"{_runner(plan, order.decision)} failed{_reduced(attempt)}: {fault.message}")
+                output = fault.details.get("output")
+                log.warning("%s: %s%s", plan.model, notes[-1], f" It said last: {output}" if output else "")
                 continue
             if crashed or learned is None:
                 why = "; ".join(attempt.whys) if crashed else ""
@@ -114,6 +116,12 @@ def _needs(plan: Plan, estimate: MemoryEstimate | None) -> dict[str, int]:
     return needs
 
 
+def _runner(plan: Plan, decision: Decision) -> str:
+    """What it runs by, as users know it."""
+    own = (verdict for verdict in decision.verdicts if (verdict.plugin, verdict.backend) == (plan.plugin, plan.backend))
+    return next((called(verdict, decision.verdicts) for verdict in own), plan.plugin)
+
+
 def _reduced(attempt: Attempt) -> str:
     return f" with {', '.join(f'{k}={v}' for k, v in attempt.options.items())}" if attempt.options else ""
 
@@ -122,7 +130,12 @@ def _say(held: Held) -> None:
     plan, context = held.plan, held.plan.settings.context
     where = ", ".join(device.id for device in plan.devices)
     log.info(
-        "%s: loaded by %s on %s, context %s (%s)", plan.model, plan.plugin, where, context, held.decision.context_why
+        "%s: loaded by %s on %s, context %s (%s)",
+        plan.model,
+        _runner(plan, held.decision),
+        where,
+        context,
+        held.decision.context_why,
     )
     for note in held.notes:
         log.warning("%s: %s", plan.model, note)

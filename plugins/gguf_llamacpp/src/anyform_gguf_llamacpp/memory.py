@@ -37,11 +37,14 @@ def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
     weights   the tensors' bytes as they lie in the file, all of them read at load (llama-mmap.cpp maps with
               MAP_POPULATE); the projector's file; and a copy of what this CPU's kernels want in another order
               (ggml-cpu/repack.cpp, amx.cpp), as far as it stays in main memory: the file stays mapped beside it
-    cache     see cache.py: by layer, and for windowed layers the window only; cleared, so touched, at load
+    cache     see cache.py: by layer, and for windowed layers the window only; cleared, so touched, at load. Of two
+              sequences at least where loader.py computes exactly
     compute   n_ubatch x 4 bytes x (max(4 x feed_forward, 4 x heads x key_length) + 2 x embedding): activations that
               live at once, of the experts used in a mixture; n_ubatch x cells x 2 bytes for the mask, and without
               flash attention x 4 bytes x (heads + 2) for it and the scores; 3 x 4 bytes x vocabulary for each
-              answer's logits. Not in it: 64 rows of logits that only a request for its prompt's likelihoods touches
+              answer's logits. Mask and scores are touched as far as the context is filled: a peak measured with a
+              short prompt lacks them. Not in it: 64 rows of logits that only a request for its prompt's likelihoods
+              touches
     process   152 bytes a token of the vocabulary and 136 a merge, and 56 MiB
 
     Raises Invalid for an option that the backend does not know, so that it is refused before anything is loaded.
@@ -51,11 +54,13 @@ def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
     weights = (metadata.weight_bytes or 0) + int(metadata.extra.get("mmproj_bytes", 0))
     copies = round(_copied(metadata) * (1 - share)) if options.use_extra_bufts else 0
     context = settings.context or min(metadata.context or UNTOLD_CONTEXT, UNTOLD_CONTEXT)
-    kept = cache.kept(metadata, options, settings.context, settings.parallel or 1)
+    parallel = settings.parallel or 1
+    sequences = max(parallel, 2) if _exact(metadata, options) else parallel
+    kept = cache.kept(metadata, options, settings.context, sequences)
     confidence = kept.confidence if metadata.extra.get("embedding_length") else 0.3
     return MemoryEstimate(
         weights_bytes=weights + copies,
-        bytes_per_token=kept.bytes_per_token,
+        bytes_per_token=kept.bytes_per_token * sequences // parallel,
         overhead_bytes=kept.fixed_bytes + _compute(metadata, options, context, settings) + _process(metadata),
         confidence=confidence,
         why="weights as in the file"
@@ -117,8 +122,15 @@ def _flashes(metadata: Metadata, options: Options) -> bool:
     """Whether attention is computed without keeping its scores; as loader.py decides."""
     if options.flash_attention is not None:
         return options.flash_attention
-    small = (metadata.weight_bytes or 0) < SMALL_MODEL_BYTES and not cache.makes_vectors(metadata)
-    return not (small if options.exact is None else options.exact)
+    return not _exact(metadata, options)
+
+
+def _exact(metadata: Metadata, options: Options) -> bool:
+    """Whether answers are computed alike whatever runs beside them; as loader.py decides."""
+    if cache.makes_vectors(metadata) or metadata.architecture in cache.RECURRENT:
+        return False
+    small = (metadata.weight_bytes or 0) < SMALL_MODEL_BYTES
+    return small if options.exact is None else options.exact
 
 
 def _process(metadata: Metadata) -> int:
