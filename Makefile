@@ -5,14 +5,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CORE = --editable "./core[text]"
-ENGINES = --editable "./plugins/gguf_llamacpp[engine]"
-PLUGINS = --editable ./plugins/gguf_llamacpp
+ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers
+PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers
 SAMPLES = --editable ./samples
 TRAINING = --editable "./samples[train]"
 TESTS = --requirement tests/requirements.txt
 PROJECTS = core/pyproject.toml samples/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 
-.PHONY: demo test test-full test-without-engine check bench sample-model eval-sample clean
+.PHONY: demo test test-full test-without-engine test-transformers check bench sample-model eval-sample clean
 
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
@@ -25,6 +25,9 @@ test-full: $(VENV)/tests-installed
 
 test-without-engine: $(VENV)/tests-installed-without-engine
 	$(BIN)/python -m pytest -m "not full and not engine"
+
+test-transformers: $(VENV)/torch-installed
+	$(BIN)/python -m pytest plugins/hf_transformers/tests samples/tests
 
 check: $(VENV)/tests-installed
 	$(BIN)/ruff check .
@@ -61,6 +64,10 @@ $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
 
 $(VENV)/tests-installed-without-engine: $(PROJECTS) tests/requirements.txt | $(VENV)/bin/python
 	$(INSTALL) $(CORE) $(PLUGINS) $(SAMPLES) $(TESTS)
+	@touch $@
+
+$(VENV)/torch-installed: $(VENV)/tests-installed
+	$(INSTALL) --editable "./plugins/hf_transformers[engine]" $(TRAINING)
 	@touch $@
 
 $(VENV)/training-installed: $(VENV)/installed

@@ -15,8 +15,8 @@ from anyform.contract.model import LoadedModel
 from anyform.testing import gguf
 from anyform.text.answer import AnswerParser
 from anyform.text.dialect import dialect_of
-from anyform_gguf_llamacpp.prompt import TRANSCRIPT_STOPS, ChatForm, chat_tokens, complete_prompt
-from anyform_gguf_llamacpp.restraint import AfterReasoning, Constraints
+from anyform.text.prompt import TRANSCRIPT_STOPS, ChatForm, chat_tokens, complete_prompt
+from anyform.text.restraint import AfterReasoning, Constraints
 
 THINKING = gguf.CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")
 

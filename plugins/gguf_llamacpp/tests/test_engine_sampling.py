@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from anyform.contract.errors import Invalid
 from anyform.contract.jobs import Sampling
-from anyform_gguf_llamacpp import sampling
-from anyform_gguf_llamacpp.sampling import Recipe, draw, gap, leading, log_softmax_sum, recipe, uniform, weigh
+from anyform.text import sampling
+from anyform.text.sampling import Recipe, draw, gap, leading, log_softmax_sum, recipe, uniform, weigh
 
 FREE: dict[str, Any] = {
     "temperature": 1.0,

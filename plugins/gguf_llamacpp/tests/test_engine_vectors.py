@@ -101,7 +101,7 @@ def test_requests_are_packed_together(encoder: LoadedModel, kit: Any) -> None:
 
 
 def test_tokens_are_embedded_as_they_are(encoder: LoadedModel, kit: Any) -> None:
-    tokens = tuple(encoder._vocabulary.tokenize(PASSAGES[0], affixes=True, special=True))  # type: ignore[attr-defined]
+    tokens = tuple(encoder._inputs.text(PASSAGES[0]).tokens)  # type: ignore[attr-defined]
     found = vectors(kit.ask(encoder, Embed(inputs=(PASSAGES[0], tokens))))
     assert float(found[0] @ found[1]) == pytest.approx(1.0, abs=1e-5)
     with pytest.raises(Invalid, match="99999"):

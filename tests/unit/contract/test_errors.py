@@ -12,7 +12,7 @@ import anyform
 from anyform.contract.errors import Area, Category, EngineMissing, Fault, Invalid, LoadFailed, OutOfMemory, PluginFault
 from anyform.contract.facts import Severity
 
-PLUGINS = ("anyform_gguf_llamacpp.loop", "anyform_gguf_llamacpp.picking", "anyform_gguf_llamacpp.plugin")
+PLUGINS = ("anyform_gguf_llamacpp.loop", "anyform.text.picking", "anyform_gguf_llamacpp.plugin")
 SERVER_ONLY = {
     "anyform.contract.errors.Fault", "anyform.contract.errors.Closed", "anyform.contract.errors.Overloaded",
     "anyform.http.fault.Internal", "anyform.cli.client.ServerAbsent", "anyform.cli.client.ServerRefused",

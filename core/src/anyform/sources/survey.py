@@ -85,9 +85,7 @@ def _lies_here(match: FormatMatch) -> bool:
 def _entries(files: FolderFiles, found: Sequence[detect.Found], name: str, lead: Lead) -> Iterator[Entry]:
     """The models of one folder or file, which is called *name*; each under its form of the strongest evidence."""
     place = lead.place
-    forms: dict[tuple[str, str], list[detect.Found]] = {}
-    for plugin, match in found:
-        forms.setdefault((match.name, match.variant), []).append((plugin, match))
+    forms = _forms(found)
     bases = {base for base, _ in forms}
     for (base, _), pairs in forms.items():
         group = _group_name(name, base, len(bases) == 1)
@@ -110,6 +108,28 @@ def _entries(files: FolderFiles, found: Sequence[detect.Found], name: str, lead:
         )
 
 
+def _forms(found: Sequence[detect.Found]) -> dict[tuple[str, str], list[detect.Found]]:
+    """What was found, by name and variant; what has the same of both is one model in several forms.
+
+    A match without a name is the folder's own model. Where all that has a name has the same one, and is of other
+    formats, that is the same model: the nameless without a variant is one more form of the variant that comes first.
+    """
+    named = {match.name for _, match in found if match.name}
+    formats = {match.format for _, match in found if match.name}
+    own = named.pop() if len(named) == 1 else ""
+    forms: dict[tuple[str, str], list[detect.Found]] = {}
+    unnamed = []
+    for plugin, match in found:
+        joins = not match.name and match.format not in formats
+        if joins and own and not match.variant:
+            unnamed.append((plugin, match))
+        else:
+            forms.setdefault((own if joins else match.name, match.variant), []).append((plugin, match))
+    if unnamed:
+        next(iter(forms.values())).extend(unnamed)
+    return forms
+
+
 def _folders(folder: Path) -> list[Path]:
     """The folders below, sorted; hidden ones are skipped, and one that cannot be read has none."""
     try:
@@ -122,4 +142,4 @@ def _group_name(folder: str, base: str, alone: bool) -> str:
     """A folder's name serves for its only model; several are told apart by their own names."""
     if not folder:
         return base or "model"
-    return folder if alone else f"{folder}/{base}"
+    return folder if alone or not base else f"{folder}/{base}"

@@ -11,10 +11,10 @@ from typing import Any
 from anyform.contract.errors import EngineMissing
 from anyform.contract.facts import BackendInfo, Capabilities, Plan
 from anyform.contract.model import LoadedModel
+from anyform.text.enginethread import Host
 from anyform_gguf_llamacpp import options as load_options
 from anyform_gguf_llamacpp.accelerator import accelerators
 from anyform_gguf_llamacpp.enginelog import EngineLog
-from anyform_gguf_llamacpp.enginethread import Host
 from anyform_gguf_llamacpp.plugin import INSTALL
 
 try:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from anyform.text.slot import Slot, gaps, position
+from anyform.text.ticket import Answer
 from anyform_gguf_llamacpp.engine import Context
-from anyform_gguf_llamacpp.slot import Slot, gaps, position
-from anyform_gguf_llamacpp.ticket import Answer
 
 _WIDEST_HOLE = 4
 """A row costs about a fifth of a separate computation (0.1B and 0.6B models on CPU)."""

@@ -10,6 +10,9 @@ from typing import Any
 from anyform.contract.errors import Fault, Invalid, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
+from anyform.text.prompt import ChatForm
+from anyform.text.textmodel import TextModel
+from anyform.text.vectormodel import Floats, VectorModel, sigmoid
 from anyform_gguf_llamacpp.accelerator import accelerators
 from anyform_gguf_llamacpp.engine import Context, Vocabulary
 from anyform_gguf_llamacpp.enginelog import EngineLog
@@ -18,10 +21,8 @@ from anyform_gguf_llamacpp.loop import SCORED_ROWS, Loop
 from anyform_gguf_llamacpp.memory import fitting_layers
 from anyform_gguf_llamacpp.options import CACHE_TYPES, POOLINGS, Options
 from anyform_gguf_llamacpp.processor import cores
-from anyform_gguf_llamacpp.prompt import ChatForm
-from anyform_gguf_llamacpp.textmodel import TextModel
+from anyform_gguf_llamacpp.vectorinputs import VectorInputs
 from anyform_gguf_llamacpp.vectorloop import VectorLoop
-from anyform_gguf_llamacpp.vectormodel import VectorModel
 from anyform_gguf_llamacpp.vision import open_projector
 
 _PARALLEL = 4
@@ -221,6 +222,7 @@ class Loader:
             parallel=parallel,
             defaults=defaults,
             projector=projector,
+            unseeing="it was loaded without a picture projector; put its mmproj GGUF beside it.",
         )
 
     def _template(self, name: bytes | None) -> str:
@@ -253,12 +255,11 @@ class Loader:
         self._context = self._model = None  # the model frees them from here on
         return VectorModel(
             VectorLoop(context, width),
-            vocabulary,
+            VectorInputs(vocabulary, template),
             context=length,
             width=width,
             parallel=self._parallel(),
-            ranks=ranks,
-            pair_template=template,
+            score=_score if ranks else None,
         )
 
     def _pool_by_mean(self, params: Any) -> int:
@@ -356,3 +357,8 @@ class Loader:
                 "Use a smaller context, fewer parallel requests, or a smaller quantization.",
             )
         return LoadFailed(f"llama.cpp could not {what} ({self._path.name}): {said or 'it gave no reason'}")
+
+
+def _score(pooled: Floats) -> float:
+    """0 to 1: the sigmoid of a single logit; of several outputs the first, which is a probability already."""
+    return float(pooled[0]) if len(pooled) > 1 else sigmoid(float(pooled[0]))

@@ -7,20 +7,17 @@ fill up the rest of the batch, as long as the running answers need not wait much
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anyform.contract.errors import Area, Fault
-from anyform_gguf_llamacpp.engine import Context, Floats
-from anyform_gguf_llamacpp.enginethread import EngineThread
+from anyform.text.decodeloop import DecodeLoop
+from anyform.text.slot import Slot, position, share_out, shared, whole
+from anyform.text.ticket import Answer
+from anyform_gguf_llamacpp.engine import Context
 from anyform_gguf_llamacpp.layout import Layout
-from anyform_gguf_llamacpp.picking import pick, score
-from anyform_gguf_llamacpp.slot import Slot, choose, position, share_out, shared, whole
-from anyform_gguf_llamacpp.ticket import Answer, End, Likelihood, Scored, Ticket
 
 SCORED_ROWS = 64
 """Prompt rows that one step may score; the context is made for as many outputs beside one for each slot."""
@@ -49,8 +46,8 @@ class Projector(Protocol):
     def free(self) -> None: ...
 
 
-class Loop(EngineThread[Ticket]):
-    """Runs tickets; the messages of each end with one End for each answer, or with a Fault."""
+class Loop(DecodeLoop):
+    """Runs tickets on a llama.cpp context."""
 
     def __init__(
         self, context: Context, parallel: int, projector: Projector | None = None, text_interval_s: float = 0.0
@@ -61,32 +58,11 @@ class Loop(EngineThread[Ticket]):
         """
         self._context = context
         self._projector = projector
-        self._slots = [Slot(id) for id in range(context.slots)]
-        self._parallel = parallel
-        self._text_interval_s = text_interval_s
-        self._layout = Layout(context, self._slots)
-        self._waiting: deque[Answer] = deque()
-        self._active: list[Answer] = []
         self._chosen: NDArray[np.intp] = np.empty(0, np.intp)
         """The tokens that the last step chose, in the order of its rows."""
-        self._stale = True
-        """Whether the next batch must be laid out anew, since other answers are in it than in the last."""
-        self._releases = self._seats = 0
-        self._step_s = 0.0
         self._prompt_token_s = 0.0
-        super().__init__()
-
-    def _take(self, work: Ticket) -> None:
-        self._waiting.extend(work.answers)
-
-    def _busy(self) -> bool:
-        return bool(self._active or self._waiting)
-
-    def _fail(self, fault: Fault) -> None:
-        for ticket in {id(answer.ticket): answer.ticket for answer in (*self._active, *self._waiting)}.values():
-            ticket.tell(fault)
-        self._active.clear()
-        self._waiting.clear()
+        super().__init__(context.slots, parallel, text_interval_s)
+        self._layout = Layout(context, self._slots)
 
     def _free(self) -> None:
         if self._projector:
@@ -128,56 +104,8 @@ class Loop(EngineThread[Ticket]):
             for answer, first, count in layout.scored:
                 self._score(answer, rows[first : first + count])
             if layout.speaking:
-                self._speak(rows if layout.outputs == len(layout.speaking) else rows[layout.spoken])
-
-    def _speak(self, rows: Floats) -> None:
-        """Choose the next token of each answer that has a row, and deliver it."""
-        answers = self._layout.speaking
-        picks = pick(rows, answers)
-        self._chosen = picks.tokens
-        for place, (answer, token) in enumerate(zip(answers, picks.tokens.tolist(), strict=True)):
-            if picks.failures and place in picks.failures:
-                self._lose(answer, picks.failures[place])
-            else:
-                self._deliver(answer, token, picks.likelihoods.get(place) if picks.likelihoods else None)
-        self._tell(answers)
-
-    def _tell(self, answers: Sequence[Answer]) -> None:
-        """Wake the readers of what is new, save those whose next token comes soon enough to travel with it.
-
-        A reader, the server and the client take half a millisecond of CPU for each waking, cold as their code is
-        after a step, and on a small machine the step waits for it. So no waking is spent where a step is quicker.
-        """
-        steady = not self._stale and not self._waiting and self._inbox.empty()
-        next_s = time.perf_counter() + self._step_s
-        for answer in answers:
-            ticket = answer.ticket
-            if ticket.held and not (steady and next_s <= ticket.told_s + self._text_interval_s):
-                ticket.tell()
-
-    def _deliver(self, answer: Answer, token: int, likelihood: Likelihood | None) -> None:
-        ticket = answer.ticket
-        if answer.left <= 0:  # the prompt was only to be scored
-            self._end(answer, "length")
-            return
-        if not ticket.first_s:
-            ticket.first_s = time.perf_counter()
-        answer.tokens.append(token)
-        answer.left -= 1
-        if token in ticket.ends:
-            self._end(answer, "stop")
-            return
-        ticket.held.append((answer.index, token, likelihood))
-        if answer.constraint is not None and answer.constraint.finished:
-            self._end(answer, "stop")
-        elif answer.left <= 0:
-            self._end(answer, "length")
-
-    def _score(self, answer: Answer, rows: Floats) -> None:
-        """Report how likely the prompt tokens after each of *rows* were."""
-        start = answer.decoded - len(rows)
-        following = answer.ticket.prompt[start + 1 : answer.decoded + 1]
-        answer.ticket.tell(Scored(score(rows[: len(following)], following, answer.ticket.top_logprobs)))
+                spoken = rows if layout.outputs == len(layout.speaking) else rows[layout.spoken]
+                self._chosen = self._speak(spoken, layout.speaking).tokens
 
     def _counts(self) -> dict[int, int]:
         """How many tokens of each active answer go into the next step, by slot."""
@@ -218,68 +146,6 @@ class Loop(EngineThread[Ticket]):
             others = self._step_s if self._layout.rows > prompt_rows else 0.0
             each = max(spent_s - others, 0.2 * spent_s) / prompt_rows
             self._prompt_token_s = each if not self._prompt_token_s else 0.7 * self._prompt_token_s + 0.3 * each
-
-    def _sweep(self) -> None:
-        """Drop what was cancelled, running or waiting."""
-        for answer in [a for a in self._active if a.dropped or a.ticket.stop.is_set()]:
-            self._end(answer, "cancelled")
-        if any(a.dropped or a.ticket.stop.is_set() for a in self._waiting):
-            waiting, self._waiting = self._waiting, deque()
-            for answer in waiting:
-                if answer.dropped or answer.ticket.stop.is_set():
-                    answer.ticket.tell(End(answer.index, "cancelled", 0))
-                else:
-                    self._waiting.append(answer)
-
-    def _end(self, answer: Answer, reason: str) -> None:
-        self._release(answer)
-        ticket = answer.ticket
-        ticket.ended_s = time.perf_counter()
-        ticket.tell(End(answer.index, reason, len(answer.tokens) - len(ticket.prompt)))
-
-    def _lose(self, answer: Answer, fault: Fault) -> None:
-        """End the whole request of *answer* with *fault*."""
-        for sibling in answer.ticket.answers:
-            if sibling in self._active:
-                self._release(sibling)
-            sibling.dropped = True
-        answer.ticket.tell(fault)
-
-    def _release(self, answer: Answer) -> None:
-        slot = self._slots[answer.slot]
-        slot.tokens = answer.tokens[: answer.decoded]
-        slot.media = tuple(part for part in answer.ticket.media if part.end <= answer.decoded)
-        slot.busy = False
-        self._releases += 1
-        slot.used = self._releases
-        self._active.remove(answer)
-        self._stale = True
-
-    def _admit(self) -> None:
-        """Give waiting answers, first come first served, the slots that are free."""
-        for answer in list(self._waiting):
-            first = answer.ticket.answers[0]
-            if answer is not first and first in self._active and first.reading:
-                continue  # it copies the prompt that the first of its request is reading
-            found = choose(self._slots[: self._parallel], answer.tokens)
-            if found is None:
-                return
-            self._waiting.remove(answer)
-            self._seat(answer, *found)
-
-    def _seat(self, answer: Answer, slot: Slot, length: int) -> None:
-        answer.slot = slot.id
-        answer.decoded = self._reuse(slot, answer, length)
-        slot.tokens, slot.media, slot.busy = [], (), True
-        ticket = answer.ticket
-        if not ticket.started_s:
-            ticket.started_s = time.perf_counter()
-            ticket.cached = answer.decoded
-        self._seats += 1
-        answer.seat = self._seats
-        self._active.append(answer)
-        self._active.sort(key=lambda a: a.slot)
-        self._stale = True
 
     def _reuse(self, slot: Slot, answer: Answer, length: int) -> int:
         """Keep or copy what some memory has of the prompt; how many tokens need not be decoded again.

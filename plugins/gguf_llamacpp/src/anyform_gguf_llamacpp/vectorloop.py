@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import TypeAlias
 
 import numpy as np
 
-from anyform.contract.errors import Fault
-from anyform.contract.model import Stop
-from anyform_gguf_llamacpp.engine import Context, Floats
-from anyform_gguf_llamacpp.enginethread import EngineThread
+from anyform.text.vectorqueue import VectorQueue, Waiting, input_of
+from anyform_gguf_llamacpp.engine import Context
 from anyform_gguf_llamacpp.loop import DecodeFailed
 
 _PACKED = 512
 """Tokens of short inputs that are computed together; more would only make each wait for the others."""
 
-Pooled: TypeAlias = tuple[int, Floats]
-"""Which input, and its pooled output."""
 
-
-@dataclass(slots=True, eq=False)
-class VectorTicket:
-    """One request: token ids of each input. Its results come in any order; None ends a cancelled one early."""
-
-    inputs: Sequence[Sequence[int]]
-    stop: Stop
-    results: SimpleQueue[Pooled | Fault | None] = field(default_factory=SimpleQueue)
-    failed: bool = False
-
-
-class VectorLoop(EngineThread[VectorTicket]):
+class VectorLoop(VectorQueue):
     """Runs tickets on a context that pools."""
 
     def __init__(self, context: Context, width: int) -> None:
         """*width*: numbers in a pooled output."""
         self._context = context
         self._width = width
-        self._waiting: deque[tuple[VectorTicket, int]] = deque()
         super().__init__()
-
-    def _take(self, work: VectorTicket) -> None:
-        self._waiting.extend((work, index) for index in range(len(work.inputs)))
-
-    def _busy(self) -> bool:
-        return bool(self._waiting)
-
-    def _fail(self, fault: Fault) -> None:
-        for ticket in {id(ticket): ticket for ticket, _ in self._waiting}.values():
-            ticket.results.put(fault)
-        self._waiting.clear()
 
     def _free(self) -> None:
         self._context.free()
@@ -69,30 +38,23 @@ class VectorLoop(EngineThread[VectorTicket]):
         else:
             self._settle(batch, code)
 
-    def _sweep(self) -> None:
-        stopped = {id(ticket): ticket for ticket, _ in self._waiting if ticket.stop.is_set()}
-        self._waiting = deque(one for one in self._waiting if id(one[0]) not in stopped and not one[0].failed)
-        for ticket in stopped.values():
-            ticket.results.put(None)
-
-    def _pack(self) -> list[tuple[VectorTicket, int]]:
+    def _pack(self) -> list[Waiting]:
         """The inputs that come next, as many as go together; one long one goes alone."""
-        batch: list[tuple[VectorTicket, int]] = []
+        batch: list[Waiting] = []
         used = 0
         while self._waiting and len(batch) < self._context.slots:
-            ticket, index = self._waiting[0]
-            used += len(ticket.inputs[index])
+            used += len(input_of(self._waiting[0]))
             if batch and used > min(_PACKED, self._context.batch):
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    def _run_batch(self, batch: Sequence[tuple[VectorTicket, int]]) -> int:
+    def _run_batch(self, batch: Sequence[Waiting]) -> int:
         context = self._context
         context.clear()
         row = 0
-        for sequence, (ticket, index) in enumerate(batch):
-            tokens = ticket.inputs[index]
+        for sequence, one in enumerate(batch):
+            tokens = input_of(one).tokens
             end = row + len(tokens)
             context.token[row:end] = tokens
             context.position[row:end] = np.arange(len(tokens))
@@ -101,7 +63,7 @@ class VectorLoop(EngineThread[VectorTicket]):
             row = end
         return context.decode(row)
 
-    def _settle(self, batch: Sequence[tuple[VectorTicket, int]], code: int) -> None:
+    def _settle(self, batch: Sequence[Waiting], code: int) -> None:
         for sequence, (ticket, index) in enumerate(batch):
             if code:
                 ticket.failed = True

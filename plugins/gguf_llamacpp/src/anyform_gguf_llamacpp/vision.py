@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from anyform.contract.errors import Invalid
+from anyform.text.slot import Media
 from anyform_gguf_llamacpp.guard import Guard
-from anyform_gguf_llamacpp.slot import Media
 
 _TEXT, _IMAGE = 0, 1
 """mtmd_input_chunk_type (mtmd.h)."""

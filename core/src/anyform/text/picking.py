@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyform.contract.errors import Area, Fault
-from anyform_gguf_llamacpp.sampling import Floats, draw, gap, leading, log_softmax_sum, uniform, weigh
-from anyform_gguf_llamacpp.ticket import Answer, Likelihood
+from anyform.text.sampling import Floats, draw, gap, leading, log_softmax_sum, uniform, weigh
+from anyform.text.ticket import Answer, Likelihood
 
 
 class PickFailed(Fault):
     """No token can follow: the rules of the request exclude all, or the model gave no numbers."""
 
-    code = "gguf_llamacpp.no_token"
+    code = "no_token"
     area = Area.REQUEST
 
 

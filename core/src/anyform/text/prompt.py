@@ -9,9 +9,9 @@ from functools import cached_property
 from anyform.contract.errors import Invalid, Unsupported
 from anyform.contract.jobs import Chat, Complete, Picture, Sound
 from anyform.text.dialect import Dialect, dialect_of
+from anyform.text.slot import Media
 from anyform.text.template import CHATML, ChatTemplate
-from anyform_gguf_llamacpp.engine import Vocabulary
-from anyform_gguf_llamacpp.slot import Media
+from anyform.text.tokenizer import Tokenizer
 
 TRANSCRIPT = """\
 {%- for message in messages %}
@@ -38,7 +38,7 @@ class Prompt:
 class ChatForm:
     """How this model wants a conversation, and how it answers."""
 
-    def __init__(self, vocabulary: Vocabulary, source: str, tool_source: str = "") -> None:
+    def __init__(self, vocabulary: Tokenizer, source: str, tool_source: str = "") -> None:
         """*source*: the file's chat template; empty: none. *tool_source*: one that is meant for tools."""
         self._vocabulary = vocabulary
         self.stops: tuple[str, ...] = ()
@@ -88,11 +88,11 @@ def _dialect(template: ChatTemplate) -> Dialect:
     return dialect_of(template.source, knows_tools="tools" in template.features)
 
 
-def _name(vocabulary: Vocabulary, token: int) -> str:
+def _name(vocabulary: Tokenizer, token: int) -> str:
     return vocabulary.piece(token, True).decode("utf-8", "replace") if token >= 0 else ""
 
 
-def chat_tokens(vocabulary: Vocabulary, text: str) -> list[int]:
+def chat_tokens(vocabulary: Tokenizer, text: str) -> list[int]:
     """Ids of rendered *text*, with one BOS where the model wants one, whether or not the template wrote it."""
     bos = _name(vocabulary, vocabulary.bos)
     if vocabulary.adds_bos and bos:
@@ -100,7 +100,7 @@ def chat_tokens(vocabulary: Vocabulary, text: str) -> list[int]:
     return without_end(vocabulary, vocabulary.tokenize(text, affixes=True, special=True))
 
 
-def complete_prompt(vocabulary: Vocabulary, job: Complete) -> Prompt:
+def complete_prompt(vocabulary: Tokenizer, job: Complete) -> Prompt:
     """The prompt of a completion. Raises Invalid (a token id out of range), Unsupported (no place for a suffix)."""
     if not isinstance(job.prompt, str):
         return Prompt(_checked(vocabulary, job.prompt))
@@ -110,21 +110,21 @@ def complete_prompt(vocabulary: Vocabulary, job: Complete) -> Prompt:
     return Prompt(without_end(vocabulary, tokens), job.prompt)
 
 
-def without_end(vocabulary: Vocabulary, tokens: list[int]) -> list[int]:
+def without_end(vocabulary: Tokenizer, tokens: list[int]) -> list[int]:
     """*tokens* less an end token that the tokenizer has put behind them: an answer is to follow."""
     if vocabulary.adds_eos and len(tokens) > 1 and tokens[-1] == vocabulary.eos:
         return tokens[:-1]
     return tokens
 
 
-def _checked(vocabulary: Vocabulary, tokens: Sequence[int]) -> list[int]:
+def _checked(vocabulary: Tokenizer, tokens: Sequence[int]) -> list[int]:
     for token in tokens:
         if not 0 <= token < vocabulary.size:
             raise Invalid(f"the prompt has token {token}; this model has tokens 0 to {vocabulary.size - 1}.")
     return list(tokens)
 
 
-def _around(vocabulary: Vocabulary, before: str, after: str) -> list[int]:
+def _around(vocabulary: Tokenizer, before: str, after: str) -> list[int]:
     """Prefix, suffix, middle: the order that code models are taught (Bavarian et al. 2022)."""
     marks = (vocabulary.fim_prefix, vocabulary.fim_suffix, vocabulary.fim_middle)
     if min(marks) < 0:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anyform_gguf_llamacpp.slot import Media, Slot, choose, gaps, position, share_out, shared, whole
+from anyform.text.slot import Media, Slot, choose, gaps, position, share_out, shared, whole
 
 
 @given(st.lists(st.integers(0, 1), max_size=40), st.lists(st.integers(0, 1), max_size=40))

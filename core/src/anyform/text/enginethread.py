@@ -1,4 +1,4 @@
-"""The one thread that may touch a llama.cpp context, and how others hand it work, close it and learn of its end."""
+"""The one thread that may touch an engine, and how others hand it work, close it and learn of its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Host(threading.Thread, Generic[M]):
     """
 
     def __init__(self, make: Callable[[], M]) -> None:
-        super().__init__(name="anyform-llamacpp", daemon=True)
+        super().__init__(name="anyform-engine", daemon=True)
         self.engine: EngineThread[Any] | None = None
         self._make = make
         self._made: Future[M] = Future()
@@ -60,7 +60,7 @@ class EngineThread(ABC, Generic[T]):
             current.engine = self
             self._thread: threading.Thread = current
         else:
-            self._thread = threading.Thread(target=self.run, name="anyform-llamacpp", daemon=True)
+            self._thread = threading.Thread(target=self.run, name="anyform-engine", daemon=True)
             self._thread.start()
         atexit.register(self.close)  # native code must not run while the interpreter takes itself apart
 

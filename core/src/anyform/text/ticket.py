@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from anyform.contract.errors import Fault
 from anyform.contract.model import Stop
-from anyform_gguf_llamacpp.sampling import Recipe
-from anyform_gguf_llamacpp.slot import Media
+from anyform.text.sampling import Recipe
+from anyform.text.slot import Media
 
 
 class Constraint(Protocol):

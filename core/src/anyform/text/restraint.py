@@ -15,13 +15,13 @@ from anyform.text.constraint import Constraint
 from anyform.text.constraint import Vocabulary as Tokens
 from anyform.text.detokenize import Detokenizer
 from anyform.text.dialect import Dialect
-from anyform_gguf_llamacpp.engine import Vocabulary
+from anyform.text.tokenizer import Tokenizer
 
 
 class Constraints:
     """Makes constraints for one model; its vocabulary is prepared at the first."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Tokenizer) -> None:
         self._vocabulary = vocabulary
         self._lock = threading.Lock()
 
@@ -61,7 +61,7 @@ class Constraints:
 class AfterReasoning:
     """A constraint that does not bind while the model thinks, nor while it calls in a channel of its own."""
 
-    def __init__(self, constraint: Constraint, parser: AnswerParser, vocabulary: Vocabulary) -> None:
+    def __init__(self, constraint: Constraint, parser: AnswerParser, vocabulary: Tokenizer) -> None:
         """*parser*: one of its own, at the place where the answer begins."""
         self._constraint = constraint
         self._parser = parser

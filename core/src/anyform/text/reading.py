@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from anyform.contract.events import Done, Event, Finish, Progress, Reasoning, Text, TokenLogprob, Usage
 from anyform.text.answer import AnswerParser
+from anyform.text.prompt import Prompt
 from anyform.text.stream import AnswerStream
-from anyform_gguf_llamacpp.engine import Vocabulary
-from anyform_gguf_llamacpp.loop import Loop
-from anyform_gguf_llamacpp.prompt import Prompt
-from anyform_gguf_llamacpp.ticket import End, Likelihood, Message, Scored, Ticket
+from anyform.text.ticket import End, Likelihood, Message, Scored, Ticket
+from anyform.text.tokenizer import Tokenizer
+
+
+class Loop(Protocol):
+    """Runs tickets in a thread of its own; the messages of each end with one End for each answer, or with a Fault."""
+
+    def submit(self, work: Ticket) -> None:
+        """Queue *work*. Raises Closed, or what broke the thread."""
+
+    def check(self) -> None:
+        """Raise Closed, or what broke the thread, if it takes no more work."""
+
+    def close(self) -> None:
+        """Fail all work with Closed, end the thread, free the engine. Idempotent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,7 @@ class Request:
     """The prompt, if it is part of the answer."""
 
 
-def read(loop: Loop, vocabulary: Vocabulary, request: Request) -> Iterator[Event]:
+def read(loop: Loop, vocabulary: Tokenizer, request: Request) -> Iterator[Event]:
     """Submit *request* and yield its events; exactly one Done, last."""
     ticket = request.ticket
     reader = _Reader(vocabulary, request)
@@ -63,7 +75,7 @@ class _Answer:
 
 @dataclass(slots=True)
 class _Reader:
-    vocabulary: Vocabulary
+    vocabulary: Tokenizer
     request: Request
     open: int = 0
     answers: list[_Answer] = field(default_factory=list)

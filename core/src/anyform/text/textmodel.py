@@ -10,13 +10,12 @@ from anyform.contract.events import Event
 from anyform.contract.jobs import Chat, Complete, Generation, Job
 from anyform.contract.model import Stop
 from anyform.text.answer import AnswerParser
-from anyform_gguf_llamacpp.engine import Vocabulary
-from anyform_gguf_llamacpp.loop import Loop
-from anyform_gguf_llamacpp.prompt import ChatForm, Prompt, chat_tokens, complete_prompt, pictures
-from anyform_gguf_llamacpp.reading import Request, read
-from anyform_gguf_llamacpp.restraint import AfterReasoning, Constraints
-from anyform_gguf_llamacpp.sampling import recipe
-from anyform_gguf_llamacpp.ticket import Constraint, Ticket
+from anyform.text.prompt import ChatForm, Prompt, chat_tokens, complete_prompt, pictures
+from anyform.text.reading import Loop, Request, read
+from anyform.text.restraint import AfterReasoning, Constraints
+from anyform.text.sampling import recipe
+from anyform.text.ticket import Constraint, Ticket
+from anyform.text.tokenizer import Tokenizer
 
 _MOST_ANSWERS = 128
 _MOST_ALTERNATIVES = 20
@@ -28,15 +27,19 @@ class TextModel:
     def __init__(
         self,
         loop: Loop,
-        vocabulary: Vocabulary,
+        vocabulary: Tokenizer,
         chat: ChatForm,
         *,
         context: int,
         parallel: int,
         defaults: Mapping[str, Any],
         projector: Any = None,
+        unseeing: str = "it reads text only.",
     ) -> None:
-        """*context*: tokens of one request. *defaults*: sampling values that the model's file asks for."""
+        """*context*: tokens of one request. *defaults*: sampling values that the model's file asks for.
+
+        *projector*: has a `marker` and tokenizes text with pictures; None: pictures are refused, *unseeing* says why.
+        """
         self.parallel = parallel
         self._loop = loop
         self._vocabulary = vocabulary
@@ -44,6 +47,7 @@ class TextModel:
         self._context = context
         self._defaults = defaults
         self._projector = projector
+        self._unseeing = unseeing
         self._constraints = Constraints(vocabulary)
 
     def generate(self, job: Job, stop: Stop) -> Iterator[Event]:
@@ -106,8 +110,7 @@ class TextModel:
             return Prompt(chat_tokens(self._vocabulary, text), text)
         if self._projector is None:
             raise Unsupported(
-                "this model reads no pictures: it was loaded without a picture projector (mmproj file).",
-                "Put its mmproj GGUF beside it, or use a model that lists vision (`anyform list`).",
+                f"this model reads no pictures: {self._unseeing}", "Use a model that lists vision (`anyform list`)."
             )
         text = self._chat.render(job, marker=self._projector.marker)
         tokens, media = self._projector.tokenize(text, images)

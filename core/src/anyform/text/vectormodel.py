@@ -1,0 +1,207 @@
+"""A loaded model that embeds texts, or scores documents against a query."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anyform.contract.errors import ContextExceeded, Fault, Invalid, Unsupported
+from anyform.contract.events import Done, Event, Finish, Progress, Scores, Usage, Vector
+from anyform.contract.jobs import Embed, Job, Rerank
+from anyform.contract.model import Stop
+
+Floats: TypeAlias = NDArray[np.float32]
+Pooled: TypeAlias = tuple[int, Floats]
+"""Which input, and its pooled output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What one vector or score is made of."""
+
+    tokens: Sequence[int]
+    types: Sequence[int] = ()
+    """Which of two texts each token is of, where the model wants to know; empty: all of the first."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(slots=True, eq=False)
+class VectorTicket:
+    """One request. Its results come in any order; None ends a cancelled one early."""
+
+    inputs: Sequence[Input]
+    stop: Stop
+    results: SimpleQueue[Pooled | Fault | None] = field(default_factory=SimpleQueue)
+    failed: bool = False
+
+
+class Inputs(Protocol):
+    """Makes inputs of texts, as the model's tokenizer does."""
+
+    size: int
+    """Tokens that there are."""
+
+    def text(self, text: str) -> Input:
+        """With the marks that the model wants around it."""
+
+    def pairs(self, query: str, documents: Sequence[str]) -> list[Input]:
+        """One for each document."""
+
+    def cut(self, whole: Input, most: int) -> Input:
+        """Its first tokens, *most* with the marks at its end."""
+
+
+class VectorLoop(Protocol):
+    """Runs tickets in a thread of its own."""
+
+    def submit(self, work: VectorTicket) -> None:
+        """Queue *work*. Raises Closed, or what broke the thread."""
+
+    def check(self) -> None:
+        """Raise Closed, or what broke the thread, if it takes no more work."""
+
+    def close(self) -> None:
+        """Fail all work with Closed, end the thread, free the engine. Idempotent."""
+
+
+class VectorModel:
+    """What `load` gives for a model whose file pools."""
+
+    def __init__(
+        self,
+        loop: VectorLoop,
+        inputs: Inputs,
+        *,
+        context: int,
+        width: int,
+        parallel: int,
+        score: Callable[[Floats], float] | None = None,
+        normalize: bool = True,
+    ) -> None:
+        """*context*: tokens of one input. *width*: numbers in an output.
+
+        *score*: 0 to 1 from the pooled output of a pair, for a model that ranks; None: it embeds. *normalize*: vectors
+        to length one.
+        """
+        self.parallel = parallel
+        self._loop = loop
+        self._inputs = inputs
+        self._context = context
+        self._width = width
+        self._score = score
+        self._normalize = normalize
+
+    def generate(self, job: Job, stop: Stop) -> Iterator[Event]:
+        """Do *job*. Raises, before any event, Unsupported, Invalid, ContextExceeded and Closed."""
+        self._loop.check()
+        if isinstance(job, Embed) and self._score is None:
+            return self._embed(self._embed_inputs(job), job.dimensions, stop)
+        if isinstance(job, Rerank) and self._score is not None:
+            pairs = self._inputs.pairs(job.query, job.documents)
+            return self._rerank([self._fitted(pair, place) for place, pair in enumerate(pairs)], self._score, stop)
+        does = "scores documents (rerank)" if self._score else "makes embeddings (embed)"
+        raise Unsupported(
+            f"this model {does}; it does not do the task {job.task}.",
+            "Use a model that lists the task (`anyform list`).",
+        )
+
+    def close(self) -> None:
+        """End running jobs with Closed, free everything. Idempotent."""
+        self._loop.close()
+
+    def _embed_inputs(self, job: Embed) -> list[Input]:
+        if job.dimensions is not None and not 1 <= job.dimensions <= self._width:
+            raise Invalid(f"dimensions is {job.dimensions}.", f"This model gives up to {self._width}.")
+        return [self._fitted(self._read(part, place), place, job.truncate) for place, part in enumerate(job.inputs)]
+
+    def _read(self, part: str | tuple[int, ...], place: int) -> Input:
+        if isinstance(part, str):
+            return self._inputs.text(part)
+        for token in part:
+            if not 0 <= token < self._inputs.size:
+                raise Invalid(f"input {place} has token {token}; this model has tokens 0 to {self._inputs.size - 1}.")
+        return Input(part)
+
+    def _fitted(self, whole: Input, place: int, truncate: bool = False) -> Input:
+        if not whole.tokens:
+            raise Invalid(f"input {place} is empty.", "Send at least one token of text.")
+        if len(whole) <= self._context:
+            return whole
+        if not truncate:
+            raise ContextExceeded(
+                f"input {place} has {len(whole)} tokens; the context has {self._context}.",
+                "Shorten it, or ask for it to be truncated.",
+                prompt_tokens=len(whole),
+                context=self._context,
+            )
+        return self._inputs.cut(whole, self._context)
+
+    def _embed(self, inputs: Sequence[Input], dimensions: int | None, stop: Stop) -> Iterator[Event]:
+        started = time.perf_counter()
+        yield self._progress(inputs)
+        kept = dimensions or self._width
+        cancelled = False
+        for result in self._results(inputs, stop):
+            if result is None:
+                cancelled = True
+                break
+            index, pooled = result
+            vector = _unit(pooled[:kept]) if self._normalize else pooled[:kept]
+            yield Vector(data=vector.astype("<f4").tobytes(), dimensions=kept, index=index)
+        yield self._done(inputs, started, cancelled)
+
+    def _rerank(self, inputs: Sequence[Input], score: Callable[[Floats], float], stop: Stop) -> Iterator[Event]:
+        started = time.perf_counter()
+        yield self._progress(inputs)
+        values = [0.0] * len(inputs)
+        for result in self._results(inputs, stop):
+            if result is None:
+                yield self._done(inputs, started, True)
+                return
+            values[result[0]] = score(result[1])
+        yield Scores(values=tuple(values))
+        yield self._done(inputs, started, False)
+
+    def _results(self, inputs: Sequence[Input], stop: Stop) -> Iterator[Pooled | None]:
+        if not inputs:
+            return
+        ticket = VectorTicket(inputs, stop)
+        try:
+            self._loop.submit(ticket)
+            for _ in inputs:
+                result = ticket.results.get()
+                if isinstance(result, Fault):
+                    raise result
+                yield result
+        finally:
+            ticket.failed = True  # whoever reads no further needs no further results
+
+    @staticmethod
+    def _progress(inputs: Sequence[Input]) -> Progress:
+        return Progress(stage="prompt", total=sum(map(len, inputs)))
+
+    @staticmethod
+    def _done(inputs: Sequence[Input], started: float, cancelled: bool) -> Done:
+        return Done(
+            finishes=(Finish(reason="cancelled" if cancelled else "stop"),),
+            usage=Usage(prompt_tokens=sum(map(len, inputs))),
+            prompt_s=time.perf_counter() - started,
+        )
+
+
+def sigmoid(value: float) -> float:
+    """What a single logit says as a probability."""
+    return float(1.0 / (1.0 + np.exp(-np.float64(value))))
+
+
+def _unit(vector: Floats) -> Floats:
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    return vector / np.float32(length) if length > 0.0 else vector

@@ -1,0 +1,1 @@
+"""anyform plugin: Hugging Face folders, and transformers to run them."""

@@ -1,0 +1,291 @@
+"""What a Hugging Face folder says of itself, as `Metadata`: config, tokenizer and headers; no weights, no engine."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from anyform.contract.facts import FormatMatch, Metadata, ModelFiles
+from anyform_hf_transformers import architecture, layout, modules, safetensors
+from anyform_hf_transformers.configuration import Configuration
+from anyform_hf_transformers.detection import declared
+from anyform_hf_transformers.family import KNOWN
+from anyform_hf_transformers.layout import PEFT, at, folder_of
+from anyform_hf_transformers.safetensors import DTYPE_BITS, Tensor
+from anyform_hf_transformers.template import templates
+
+ENDLESS = 1_000_000_000
+"""transformers writes 10^30 into model_max_length where a tokenizer has no limit (VERY_LARGE_INTEGER)."""
+ENCODING = frozenset({"embed", "rerank", "classify", "zero_shot"})
+CODES: Mapping[str, str] = {"bitsandbytes": "BNB", "compressed-tensors": "CT", "fbgemm_fp8": "FP8"}
+NOT_PARAMETERS = (
+    ".qzeros", ".scales", ".g_idx", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".SCB",
+    ".weight_scale", ".weight_scale_inv", ".input_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx",
+    ".weight_format", "_scales",
+)  # fmt: skip
+"""Endings of tensors that a quantization keeps beside the weights."""
+SPECIAL: Mapping[str, str] = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id"}
+SAMPLING: Mapping[str, str] = {
+    "temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p", "typ_p": "typical_p",
+    "penalty_repeat": "repetition_penalty",
+}  # fmt: skip
+"""A GGUF's name below general.sampling -> generation_config.json's."""
+ADAPTER_TASKS: Mapping[str, tuple[str, ...]] = {
+    "CAUSAL_LM": ("complete",), "SEQ_CLS": ("classify",), "FEATURE_EXTRACTION": ("embed",),
+}  # fmt: skip
+"""PEFT's task_type -> what the model does with the adapter."""
+LICENSE = re.compile(rb"^license:\s*['\"]?([A-Za-z0-9.\-+_]{1,60})", re.MULTILINE)
+
+
+def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
+    """Metadata of a match; fields that the files do not tell are None or empty, also in a broken folder.
+
+    `extra` has, where the files tell them, what a GGUF has under the same names: embedding_length, layers,
+    feed_forward_length, heads, kv_heads, key_length, value_length, sliding_window, window_pattern, rope_freq_base,
+    rope_scaling, rope_original_context, experts, experts_used, kv_lora_rank, pooling, labels, chat_template,
+    chat_templates, special_tokens, sampling, tensor_types, shards. And of its own: architectures, layer_types,
+    normalize, dimensions, prompts, quantization_config, remote_code (classes that its code would be imported for),
+    dtype, file_variant (`fp16`), adapter (PEFT's facts), transformers_version.
+    """
+    weights = [name for name in match.files if name.endswith(".safetensors") and _is_weight(match, name)]
+    tensors = [tensor for name in weights for tensor in safetensors.header(files, name).tensors]
+    folder = folder_of(match.entry)
+    if match.format == PEFT:
+        return _adapter(files, match, folder, tensors)
+    return _model(files, match, folder, tensors)
+
+
+def _is_weight(match: FormatMatch, name: str) -> bool:
+    """Whether it is the model's own, and not a Dense module's."""
+    return folder_of(name) == folder_of(match.entry)
+
+
+def home(match: FormatMatch) -> str:
+    """The model's folder, which holds modules.json where there is one."""
+    found = [name for name in match.files if name.rpartition("/")[2] == layout.MODULES]
+    return folder_of(found[0]) if found else folder_of(match.entry)
+
+
+def _model(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence[Tensor]) -> Metadata:
+    config = Configuration(files.json(at(folder, layout.CONFIG)))
+    tokenizer = files.json(at(folder, "tokenizer_config.json"))
+    generation = files.json(at(folder, "generation_config.json"))
+    top = home(match)
+    parts = modules.modules(files, top)
+    chats = templates(files, folder, tokenizer)
+    template = chats.get("default", "")
+    doing = architecture.tasks(config, parts, template)
+    quantizing = config.content.get("quantization_config")
+    quantizing = quantizing if isinstance(quantizing, dict) else {}
+    facts: dict[str, Any] = config.shape() | {
+        "architectures": list(config.architectures),
+        "pooling": modules.pooling(files, top) or ("rank" if doing[:1] == ("rerank",) else ""),
+        "normalize": any(part.kind == "Normalize" for part in parts) if parts else None,
+        "dimensions": _dimensions(files, top, parts, config) if "embed" in doing else None,
+        "prompts": _texts(files.json(at(top, "config_sentence_transformers.json")).get("prompts")),
+        "labels": list(config.labels) if {"classify", "zero_shot", "rerank"} & {*doing} else None,
+        "chat_template": template,
+        "chat_templates": {name: text for name, text in chats.items() if name != "default"},
+        "special_tokens": _special(config, generation),
+        "sampling": _sampling(generation),
+        "tensor_types": dict(Counter(tensor.dtype for tensor in tensors).most_common()),
+        "dtype": declared(config.content),
+        "quantization_config": _plain(quantizing),
+        "remote_code": list(config.remote_code) if config.model_type not in KNOWN else None,
+        "file_variant": _file_variant(match),
+        "shards": _shard_count(match),
+        "transformers_version": _said(config.content.get("transformers_version")),
+    }
+    return Metadata(
+        name=match.name,
+        architecture=_said(config.model_type),
+        tasks=doing,
+        parameters=_parameters(tensors, quantizing),
+        context=_context(files, folder, top, config, tokenizer, doing),
+        quantization=_quantization(tensors, quantizing) or ("" if tensors else declared(config.content)),
+        vocab_size=config.number("vocab_size"),
+        weight_bytes=sum(tensor.size for tensor in tensors) or _file_bytes(files, match),
+        features=architecture.features(config, doing, template, _senses(files, folder)),
+        tensors=len(tensors) or None,
+        tokenizer=_said(tokenizer.get("tokenizer_class")),
+        license=_license(files, top),
+        extra={name: _whole(value) for name, value in facts.items() if value not in (None, "", {}, [])},
+    )
+
+
+def _whole(value: Any) -> Any:
+    """*value* without halves of characters, which JSON may hold and UTF-8 may not."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_whole(name): _whole(one) for name, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value
+
+
+def _adapter(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence[Tensor]) -> Metadata:
+    said = files.json(at(folder, layout.ADAPTER_CONFIG))
+    facts = {
+        "base": said.get("base_model_name_or_path"),
+        "type": said.get("peft_type"),
+        "rank": said.get("r"),
+        "alpha": said.get("lora_alpha"),
+        "task": said.get("task_type"),
+    }
+    plain = {name: value for name, value in _plain(facts).items() if value != ""}
+    return Metadata(
+        name=match.name,
+        architecture=_said(said.get("peft_type")).lower(),
+        tasks=ADAPTER_TASKS.get(_said(said.get("task_type")), ()),
+        parameters=sum(tensor.elements for tensor in tensors) or None,
+        quantization=_dominant(tensors),
+        weight_bytes=sum(tensor.size for tensor in tensors) or files.files.get(match.entry),
+        tensors=len(tensors) or None,
+        license=_license(files, folder),
+        extra={"kind": "adapter", "adapter": _whole(plain)},
+    )
+
+
+def _context(
+    files: ModelFiles, folder: str, top: str, config: Configuration, tokenizer: Mapping[str, Any], doing: Sequence[str]
+) -> int | None:
+    """Positions; an encoder's tokenizer, and sentence-transformers' max_seq_length, may allow fewer."""
+    limits = [config.context]
+    if doing and doing[0] in ENCODING:
+        stated = tokenizer.get("model_max_length")
+        limits.append(stated if type(stated) is int and 0 < stated < ENDLESS else None)
+        limits += [modules.limit(files, where) for where in dict.fromkeys((top, folder))]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _dimensions(
+    files: ModelFiles, top: str, parts: Sequence[modules.Module] | None, config: Configuration
+) -> int | None:
+    """Numbers of a vector: of the last Dense module, else of the network."""
+    for part in reversed(parts or ()):
+        if part.kind == "Dense":
+            width = files.json(at(top, f"{part.path}/{layout.CONFIG}")).get("out_features")
+            if type(width) is int:
+                return width
+    width = config.content.get("projection_dim")
+    return width if type(width) is int else config.number("hidden_size", "d_model", "dim")
+
+
+def _senses(files: ModelFiles, folder: str) -> list[str]:
+    """What the preprocessor's files prepare."""
+    said = files.json(at(folder, "preprocessor_config.json"))
+    found = ["vision"] if "image_processor_type" in said or "image_mean" in said else []
+    return found + (["audio"] if "sampling_rate" in said else [])
+
+
+def _parameters(tensors: Iterable[Tensor], quantizing: Mapping[str, Any]) -> int | None:
+    """Numbers that were learnt; several of them share an element where they are packed."""
+    total = 0
+    for tensor in tensors:
+        if not quantizing or (not tensor.name.endswith(NOT_PARAMETERS) and ".quant_state." not in tensor.name):
+            total += tensor.elements * _packed(tensor, quantizing)
+    return total or None
+
+
+def _packed(tensor: Tensor, quantizing: Mapping[str, Any]) -> int:
+    bits = _bits(quantizing)
+    if bits and tensor.dtype == "I32" and tensor.name.endswith((".qweight", ".weight_packed")):
+        return max(1, 32 // bits)
+    halves = tensor.dtype == "U8" and (bits == 4 or _said(quantizing.get("quant_method")) == "mxfp4")
+    return 2 if halves and not tensor.name.endswith(".bias") else 1
+
+
+def _bits(quantizing: Mapping[str, Any]) -> int | None:
+    if quantizing.get("load_in_4bit") is True or quantizing.get("_load_in_4bit") is True:
+        return 4
+    bits = quantizing.get("bits", quantizing.get("w_bit"))
+    groups = quantizing.get("config_groups")
+    if bits is None and isinstance(groups, dict):
+        weights = [group.get("weights") for group in groups.values() if isinstance(group, dict)]
+        bits = next((one.get("num_bits") for one in weights if isinstance(one, dict)), None)
+    return bits if type(bits) is int and 1 <= bits <= 16 else None
+
+
+def _quantization(tensors: Sequence[Tensor], quantizing: Mapping[str, Any]) -> str:
+    """Such as BF16, FP8, AWQ-4bit, BNB-4bit."""
+    method = _said(quantizing.get("quant_method")) or ("bitsandbytes" if _bits(quantizing) else "")
+    if not method:
+        return _dominant(tensors)
+    name, bits = CODES.get(method, method.upper()), _bits(quantizing)
+    if method == "bitsandbytes" and bits is None:
+        bits = 8
+    return f"{name}-{bits}bit" if bits else name
+
+
+def _dominant(tensors: Iterable[Tensor]) -> str:
+    """The type that holds most of the elements; vectors do not count beside matrices."""
+    elements: Counter[str] = Counter()
+    for tensor in tensors:
+        if tensor.dtype in DTYPE_BITS and len(tensor.shape) > 1:
+            elements[tensor.dtype] += tensor.elements
+    found = elements.most_common(1)[0][0] if elements else ""
+    return "FP8" if found.startswith("F8_") else found
+
+
+def _special(config: Configuration, generation: Mapping[str, Any]) -> dict[str, int]:
+    """Ids by our names; of several the first."""
+    found = {}
+    for name, key in SPECIAL.items():
+        said = generation.get(key, config.get(key))
+        first = said[0] if isinstance(said, list) and said else said
+        if type(first) is int and 0 <= first < 1 << 31:
+            found[name] = first
+    return found
+
+
+def _sampling(generation: Mapping[str, Any]) -> dict[str, float]:
+    """What generation_config.json asks for; `do_sample: false` is temperature 0."""
+    found = {ours: generation.get(theirs) for ours, theirs in SAMPLING.items()}
+    if generation.get("do_sample") is False:
+        found["temp"] = 0.0
+    numbers = {name: value for name, value in found.items() if isinstance(value, int | float)}
+    return {name: value for name, value in numbers.items() if type(value) is not bool and abs(value) < ENDLESS}
+
+
+def _texts(said: Any) -> dict[str, str]:
+    found = said if isinstance(said, dict) else {}
+    return {name: text for name, text in found.items() if isinstance(text, str) and len(text) <= 2000}
+
+
+def _plain(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is one word or number; lists of modules and the like are left out."""
+    return {name: value for name, value in said.items() if isinstance(value, str) or _is_small(value)}
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) < 1 << 63
+
+
+def _file_variant(match: FormatMatch) -> str:
+    name = match.entry.rpartition("/")[2]
+    found = layout.weights([name])
+    return found[0].variant if found else ""
+
+
+def _shard_count(match: FormatMatch) -> int | None:
+    count = sum(name.endswith((".safetensors", ".bin")) and _is_weight(match, name) for name in match.files)
+    return count if count > 1 else None
+
+
+def _file_bytes(files: ModelFiles, match: FormatMatch) -> int | None:
+    """Sizes of weights whose headers were not read: they are mostly weights."""
+    names = (name for name in match.files if name.endswith((".safetensors", ".bin")) and _is_weight(match, name))
+    return sum(files.files.get(name, 0) for name in names) or None
+
+
+def _license(files: ModelFiles, folder: str) -> str:
+    """From the front matter of README.md, as model cards have it."""
+    head = files.head(at(folder, "README.md"), 4096) if at(folder, "README.md") in files.files else b""
+    front = head.split(b"\n---", 1)[0] if head.startswith(b"---") else b""
+    found = LICENSE.search(front)
+    return found[1].decode() if found else ""
+
+
+def _said(value: Any) -> str:
+    return str(_whole(value)) if isinstance(value, str) else ""

@@ -1,0 +1,68 @@
+"""Hugging Face folders and transformers, as anyform sees them: the hooks, each a call to its neighbour."""
+
+from __future__ import annotations
+
+from anyform.contract.facts import (
+    BackendInfo,
+    Capabilities,
+    Finding,
+    FormatMatch,
+    MemoryEstimate,
+    Metadata,
+    ModelFiles,
+    Plan,
+    Settings,
+)
+from anyform.contract.hooks import hookimpl
+from anyform.contract.model import LoadedModel
+
+ANYFORM_CONTRACT = 1
+
+
+@hookimpl
+def list_backends() -> list[BackendInfo]:
+    from anyform_hf_transformers.info import BACKEND
+
+    return [BACKEND]
+
+
+@hookimpl
+def detect_format(files: ModelFiles) -> list[FormatMatch]:
+    from anyform_hf_transformers import detection
+
+    return detection.detect(files)
+
+
+@hookimpl
+def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
+    from anyform_hf_transformers import validation
+
+    return validation.validate(files, match)
+
+
+@hookimpl
+def extract_metadata(files: ModelFiles, match: FormatMatch) -> Metadata:
+    from anyform_hf_transformers import metadata
+
+    return metadata.extract(files, match)
+
+
+@hookimpl
+def estimate_memory(metadata: Metadata, settings: Settings) -> MemoryEstimate:
+    from anyform_hf_transformers import memory
+
+    return memory.estimate(metadata, settings)
+
+
+@hookimpl
+def probe_backend(backend: BackendInfo) -> Capabilities:
+    from anyform_hf_transformers.backend import probe
+
+    return probe(backend)
+
+
+@hookimpl
+def load(plan: Plan) -> LoadedModel:
+    from anyform_hf_transformers import backend
+
+    return backend.load(plan)

@@ -1,0 +1,245 @@
+"""Whether a Hugging Face folder is sound: everything that would fail, or could harm, once an engine loads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from anyform.contract.facts import Finding, FormatMatch, ModelFiles
+from anyform_hf_transformers import layout, modules, network, pickled, safetensors
+from anyform_hf_transformers.configuration import Configuration
+from anyform_hf_transformers.family import KNOWN, VERSION
+from anyform_hf_transformers.finding import AGAIN, condensed, critical, warning
+from anyform_hf_transformers.layout import PEFT, at, folder_of
+from anyform_hf_transformers.metadata import home
+from anyform_hf_transformers.safetensors import Header
+
+PARSED_BYTES = 1 << 20
+"""A longer JSON file is looked at by its ends: a tokenizer of 30 MB takes half a second and 300 MB to parse."""
+READ_BYTES = 16 << 20
+EDGE = 256
+TEXTS = (".txt", ".jinja", ".py")
+TOKENIZERS = (
+    "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
+    "source.spm",
+)  # fmt: skip
+READS_TEXT = ("ForCausalLM", "LMHeadModel", "ForSequenceClassification", "ForMaskedLM", "ForTokenClassification")
+
+
+def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
+    """Findings for all files of *match*. Bounded: headers, pickles' opcodes and small files; no weights."""
+    return list(condensed(_findings(files, match)))
+
+
+def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
+    folder = folder_of(match.entry)
+    for name in match.files:
+        if name in files.files:
+            yield from _file(files, name)
+    yield from _missing_files(files, match)
+    headers = {
+        name: safetensors.header(files, name)
+        for name in match.files
+        if name in files.files and name.endswith(".safetensors") and folder_of(name) == folder
+    }
+    if match.format == PEFT:
+        yield from _adapter(files, match, headers)
+        return
+    config = Configuration(files.json(at(folder, layout.CONFIG)))
+    yield from _config(files, folder, config)
+    yield from _modules(files, home(match))
+    yield from _index(files, match, headers)
+    yield from _twins(headers)
+    if all(header.read for header in headers.values()) and headers:
+        if not any(header.tensors for header in headers.values()):
+            yield critical("no_tensors", f"{match.entry} holds no tensor at all. {AGAIN}")
+        else:
+            yield from network.check(config, [tensor for one in headers.values() for tensor in one.tensors])
+
+
+def _file(files: ModelFiles, name: str) -> Iterator[Finding]:
+    """What is wrong with one file by itself."""
+    if name.endswith(".safetensors"):
+        yield from safetensors.check(safetensors.header(files, name), name)
+    elif name.endswith(".bin"):
+        yield from pickled.check(files, name)
+    elif not files.files[name]:
+        yield critical("empty_file", f"{name} is empty. {AGAIN}")
+    elif name.endswith(".json"):
+        yield from _json(files, name)
+    elif name.endswith(TEXTS):
+        yield from _text(files, name)
+
+
+def _json(files: ModelFiles, name: str) -> Iterator[Finding]:
+    size = files.files[name]
+    content = files.head(name, min(size, PARSED_BYTES))
+    if not content:
+        yield critical("unreadable", f"{name} cannot be read. Check its permissions.")
+    elif size > PARSED_BYTES:
+        yield from _ends(files, name, content[:EDGE])
+    else:
+        try:
+            json.loads(content)
+        except (ValueError, RecursionError) as error:
+            said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            yield critical("bad_json", f"{name} is no JSON: {said}. {AGAIN}")
+
+
+def _ends(files: ModelFiles, name: str, start: bytes) -> Iterator[Finding]:
+    """A long file that begins or ends as JSON never does."""
+    if start.lstrip()[:1] not in (b"{", b"["):
+        yield critical("bad_json", f"{name} begins with {start[:8]!r}: it is no JSON. {AGAIN}")
+        return
+    path = files.path / name
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, files.files[name] - EDGE))
+            end = file.read(EDGE)
+    except FileNotFoundError:
+        return  # it lies elsewhere
+    except OSError as error:
+        yield critical("unreadable", f"{name} cannot be read: {error.strerror or error}. Check its permissions.")
+        return
+    if end.rstrip()[-1:] not in (b"}", b"]"):
+        yield critical(
+            "bad_json", f"{name} ends in the middle, after {files.files[name]} bytes: it is cut off. {AGAIN}"
+        )
+
+
+def _text(files: ModelFiles, name: str) -> Iterator[Finding]:
+    size = min(files.files[name], READ_BYTES)
+    content = files.head(name, size)
+    try:
+        text = content.decode("utf-8") if content or not size else ""
+    except UnicodeDecodeError as error:
+        cut = len(content) - error.start < 4 and files.files[name] > size
+        if not cut:
+            yield critical("bad_text", f"{name} is no UTF-8 text at byte {error.start}. {AGAIN}")
+        return
+    if "\0" in text:
+        yield critical("bad_text", f"{name} has a zero byte in its text. {AGAIN}")
+
+
+def _config(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Finding]:
+    """What is wrong with what config.json says."""
+    name = at(folder, layout.CONFIG)
+    if name not in files.files:
+        yield critical("missing_config", f"{name} is missing: it says what the weights are. Get the whole model.")
+        return
+    if not config.content:
+        yield critical("bad_config", f"{name} is no JSON object, or an empty one. {AGAIN}")
+        return
+    if "architectures" in config.content and not config.architectures:
+        said = repr(config.content["architectures"])[:100]
+        yield critical("bad_config", f"{name}: architectures is {said}, no list of names. {AGAIN}")
+    yield from network.numbers(config, name)
+    yield from _code(files, folder, config)
+    reads_text = config.architectures and config.architectures[0].endswith(READS_TEXT)
+    if reads_text and not any(at(folder, one) in files.files for one in TOKENIZERS):
+        text = f"there is no tokenizer beside {name} ({', '.join(TOKENIZERS[:3])}, …). Get the whole model."
+        yield critical("missing_tokenizer", text)
+
+
+def _code(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Finding]:
+    """A model whose class transformers does not have, so that code would have to come with it."""
+    kind = config.model_type
+    if kind in KNOWN:
+        return
+    called = f"of the type {kind!r}" if kind else "of no stated type"
+    if not config.remote_code:
+        text = (
+            f"the model is {called}, which transformers {VERSION} does not know: it needs a later one, if any has it."
+        )
+        yield warning("unknown_architecture", text)
+        return
+    where = sorted({name.rpartition("--")[2].rpartition(".")[0] + ".py" for name in config.remote_code})
+    absent = [name for name in where if at(folder, name) not in files.files]
+    said = f"the model is {called} and brings code of its own ({', '.join(where[:3])}), which could do anything here."
+    hint = "It is refused when it is loaded, unless you set trust_remote_code = true in the options of this very model."
+    yield warning("remote_code", f"{said} {hint}")
+    if absent:
+        yield warning("missing_code", f"{', '.join(absent[:3])} is not in the folder: its code lies elsewhere.")
+
+
+def _modules(files: ModelFiles, top: str) -> Iterator[Finding]:
+    name = at(top, layout.MODULES)
+    if name not in files.files:
+        return
+    found = modules.modules(files, top)
+    if found is None:
+        yield critical("bad_modules", f"{name} is no list of modules with a type and a path each. {AGAIN}")
+        return
+    for one in found:
+        if one.kind in ("Pooling", "Dense") and at(top, f"{one.path}/{layout.CONFIG}") not in files.files:
+            text = f"{name} names a {one.kind} in {one.path!r}, which has no config.json. Get the whole model."
+            yield critical("missing_module", text)
+
+
+def _missing_files(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
+    """Shards that names promise, where no index does."""
+    if match.entry.endswith(".json"):
+        return
+    for name in layout.missing_shards(match.entry, files.files):
+        yield critical("missing_shard", f"{name} is missing: all shards have to lie in one folder. Fetch it.")
+    if layout.missing_shards(match.entry, ()):
+        text = f"{match.entry} is one of several shards, and the index that says what lies where is missing. Fetch it."
+        yield critical("missing_index", text)
+
+
+def _index(files: ModelFiles, match: FormatMatch, headers: Mapping[str, Header]) -> Iterator[Finding]:
+    """Whether what the index says is in the shards."""
+    if not match.entry.endswith(".json"):
+        return
+    mapped = files.json(match.entry).get("weight_map")
+    if not isinstance(mapped, dict) or not mapped or not all(isinstance(name, str) for name in mapped.values()):
+        yield critical("bad_index", f"{match.entry} has no weight_map from tensors to files. {AGAIN}")
+        return
+    folder = folder_of(match.entry)
+    suffix = ".safetensors" if match.format == layout.SAFETENSORS else ".bin"
+    named = dict.fromkeys(mapped.values())
+    for name in named:
+        if not layout.is_inside(name) or not name.endswith(suffix):
+            text = f"{match.entry} names {name[:100]!r}, which is no {suffix} file of this folder. {AGAIN}"
+            yield critical("bad_index", text)
+        elif at(folder, name) not in files.files:
+            text = f"{at(folder, name)} is missing, which {match.entry} names. Fetch it."
+            yield critical("missing_shard", text)
+    yield from _mapped(mapped, {name[len(at(folder, "")) :]: one for name, one in headers.items()}, match.entry)
+
+
+def _mapped(mapped: Mapping[str, str], headers: Mapping[str, Header], entry: str) -> Iterator[Finding]:
+    there = {name: {tensor.name for tensor in header.tensors} for name, header in headers.items() if header.read}
+    for tensor, name in mapped.items():
+        if name in there and tensor not in there[name]:
+            text = f"{name} has no tensor {tensor[:100]!r}, which {entry} says is in it. {AGAIN}"
+            yield critical("missing_tensor", text)
+    for name, tensors in there.items():
+        for tensor in sorted(tensors - mapped.keys()):
+            text = f"{name} has the tensor {tensor[:100]!r}, which {entry} does not name: it is not used."
+            yield warning("unnamed_tensor", text)
+
+
+def _twins(headers: Mapping[str, Header]) -> Iterator[Finding]:
+    """One tensor in two shards."""
+    seen: dict[str, str] = {}
+    for name, header in headers.items():
+        for tensor in header.tensors:
+            other = seen.setdefault(tensor.name, name)
+            if other != name:
+                text = f"the tensor {tensor.name[:100]!r} is in {other} and in {name}. {AGAIN}"
+                yield critical("duplicate_tensor", text)
+
+
+def _adapter(files: ModelFiles, match: FormatMatch, headers: Mapping[str, Header]) -> Iterator[Finding]:
+    name = at(folder_of(match.entry), layout.ADAPTER_CONFIG)
+    said: Mapping[str, Any] = files.json(name)
+    kind, base = said.get("peft_type"), said.get("base_model_name_or_path")
+    if not isinstance(kind, str):
+        yield critical("bad_config", f"{name} names no peft_type. {AGAIN}")
+    tensors: Sequence[Any] = [tensor for header in headers.values() for tensor in header.tensors]
+    if headers and not tensors and all(header.read for header in headers.values()):
+        yield critical("no_tensors", f"{match.entry} holds no tensor at all. {AGAIN}")
+    whose = f"for {base}" if isinstance(base, str) and base else "whose model is not named"
+    yield warning("adapter", f"{match.entry} is an adapter {whose}, no model by itself: it needs that model to run.")
