@@ -12,6 +12,7 @@ from anyform.cli.arguments import add_inspection
 from anyform.cli.opening import opened_for
 from anyform.cli.table import Cell, pairs, table, wrapped
 from anyform.cli.terminal import Terminal, output
+from anyform.contract.facts import Severity
 from anyform.kernel.units import size
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def execute(args: Namespace) -> int:
         entry = runtime.find(name)
         metadata, decision = runtime.metadata(entry), runtime.explain(entry)
         verdicts = runtime.estimate(entry, args.contexts)
+        sound = all(finding.severity is not Severity.CRITICAL for finding in runtime.findings(entry))
     if args.json:
         document.show(_document(entry, metadata, decision, verdicts))
     else:
-        _print(output(), entry, metadata, decision, verdicts)
+        _print(output(), entry, metadata, decision, verdicts, sound)
     return 0 if any(verdict.points is not None for verdict in verdicts) else 1
 
 
@@ -65,14 +67,20 @@ def _document(entry: Entry, metadata: Metadata, decision: Decision, verdicts: Se
 
 
 def _print(
-    terminal: Terminal, entry: Entry, metadata: Metadata, decision: Decision, verdicts: Sequence[Verdict]
+    terminal: Terminal,
+    entry: Entry,
+    metadata: Metadata,
+    decision: Decision,
+    verdicts: Sequence[Verdict],
+    sound: bool,
 ) -> None:
+    """*sound*: whether its files are whole; whether a broken model fits says nothing."""
     told = [verdict.memory for verdict in verdicts if verdict.memory]
     terminal.line(terminal.paint(entry.name, "cyan"))
     pairs(terminal, [(name, value) for name, value in _facts(entry, metadata, decision, verdicts, told) if value])
     if told:
         terminal.line()
-        table(terminal, HEAD, [_row(verdict, verdict.memory) for verdict in verdicts if verdict.memory])
+        table(terminal, HEAD, [_row(memory, sound) for memory in told])
         sure = f"estimated ({told[0].confidence:.0%} sure)"
         for line in wrapped(f"{sure}: {told[0].why}", terminal.width) if told[0].why else ():
             terminal.line(terminal.paint(line, "dim"))
@@ -124,13 +132,12 @@ def _at_once(parallel: int) -> str:
     return f"{parallel} requests, each with the whole context" if parallel > 1 else "1 request"
 
 
-def _row(verdict: Verdict, memory: Memory) -> list[Cell]:
-    """Whether a model fits that is broken says nothing."""
+def _row(memory: Memory, sound: bool) -> list[Cell]:
     return [
         str(memory.context or "-"),
         size(memory.weights_bytes),
         size(memory.cache_bytes),
         size(memory.overhead_bytes),
         size(memory.total_bytes),
-        "-" if verdict.gate == "sound_model" else FITS[memory.fits],
+        FITS[memory.fits] if sound else "-",
     ]
