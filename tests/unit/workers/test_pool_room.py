@@ -310,6 +310,15 @@ def test_a_pin_outlives_other_settings_and_a_crash(fleet: Callable[..., Fleet]) 
     assert not made.pool.residents()[0].pinned
 
 
+def test_an_unload_after_a_crash_ends_the_pin_too(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(10, {"a": 1})
+    ask(made, "a", pin=True)
+    crash(made)
+    assert not made.pool.unload("a")
+    ask(made, "a")
+    assert not made.pool.residents()[0].pinned
+
+
 def test_one_request_is_one_job(fleet: Callable[..., Fleet]) -> None:
     made = fleet(10, {"a": 1})
     ask(made, "a")

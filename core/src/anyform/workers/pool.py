@@ -406,6 +406,7 @@ class Pool:
     def unload(self, name: str, now: bool = False) -> bool:
         """Close the model once its requests have ended, or *now*; False if there is none. Blocks."""
         with self._changed:
+            self._lasting.pop(name, None)
             slot = self._slots.get(name)
             if slot is not None and slot.state is State.LOADING:
                 slot.unwanted = True
