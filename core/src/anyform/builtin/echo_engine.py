@@ -28,7 +28,7 @@ from anyform.contract.events import (
     Usage,
     Vector,
 )
-from anyform.contract.jobs import Chat, Complete, Embed, Generation, Job, Rerank, Tool
+from anyform.contract.jobs import Chat, Complete, Embed, Generation, Job, Picture, Rerank, Tool
 from anyform.contract.model import Stop
 
 DIMENSIONS = 8
@@ -114,7 +114,7 @@ class EchoModel:
         yield from answer.end(stop.is_set())
 
     def _embed(self, job: Embed) -> Iterator[Event]:
-        inputs = [words(text) if isinstance(text, str) else [str(token) for token in text] for text in job.inputs]
+        inputs = [_pieces(given) for given in job.inputs]
         if job.dimensions is not None and not 0 < job.dimensions <= DIMENSIONS:
             raise Invalid(f"dimensions is {job.dimensions}.", f"Give 1 to {DIMENSIONS}.")
         if job.truncate:
@@ -254,6 +254,13 @@ def _prompt(job: Chat | Complete) -> tuple[list[str], str]:
         raise Unsupported("echo reads text only, no picture and no sound.", "Ask a model with vision.")
     asked = [message.text for message in job.messages if message.role == "user"]
     return [word for message in job.messages for word in words(message.text)], asked[-1] if asked else ""
+
+
+def _pieces(given: str | tuple[int, ...] | Picture) -> list[str]:
+    """The words of a text, the ids of tokens, the bytes of a picture."""
+    if isinstance(given, str):
+        return words(given)
+    return [str(one) for one in (given.data if isinstance(given, Picture) else given)]
 
 
 def _spoken(source: str, wanted: Generation, index: int) -> Iterator[str]:

@@ -162,10 +162,10 @@ class Complete:
 
 @fact
 class Embed:
-    """Turn texts into vectors. Yields one Vector for each input, in any order; then Done."""
+    """Turn texts, token ids or pictures into vectors. Yields one Vector for each, in any order; then Done."""
 
     task: ClassVar[str] = "embed"
-    inputs: tuple[str | tuple[int, ...], ...]
+    inputs: tuple[str | tuple[int, ...] | Picture, ...]
     dimensions: int | None = None
     """Keep the first so many numbers and normalise again."""
     truncate: bool = False

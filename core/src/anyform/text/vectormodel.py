@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anyform.contract.errors import ContextExceeded, Fault, Invalid, Unsupported
 from anyform.contract.events import Done, Event, Finish, Progress, Scores, Usage, Vector
-from anyform.contract.jobs import Embed, Job, Rerank
+from anyform.contract.jobs import Embed, Job, Picture, Rerank
 from anyform.contract.model import Stop
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -122,9 +122,14 @@ class VectorModel:
             raise Invalid(f"dimensions is {job.dimensions}.", f"This model gives up to {self._width}.")
         return [self._fitted(self._read(part, place), place, job.truncate) for place, part in enumerate(job.inputs)]
 
-    def _read(self, part: str | tuple[int, ...], place: int) -> Input:
+    def _read(self, part: str | tuple[int, ...] | Picture, place: int) -> Input:
         if isinstance(part, str):
             return self._inputs.text(part)
+        if isinstance(part, Picture):
+            raise Unsupported(
+                f"input {place} is a picture; this model embeds text.",
+                "Use a model that lists vision (`anyform list`).",
+            )
         for token in part:
             if not 0 <= token < self._inputs.size:
                 raise Invalid(f"input {place} has token {token}; this model has tokens 0 to {self._inputs.size - 1}.")

@@ -5,6 +5,8 @@ The only file that imports them; the others take them from here, and are importe
 
 from __future__ import annotations
 
+from functools import partial
+
 from anyform.contract.errors import EngineMissing
 from anyform.contract.facts import BackendInfo, Capabilities, Plan
 from anyform.contract.model import LoadedModel
@@ -38,7 +40,7 @@ def load(plan: Plan) -> LoadedModel:
     """Load *plan*'s model and run it once. Raises EngineMissing, Invalid, LoadFailed, OutOfMemory, Unsupported."""
     options = load_options.read(plan.settings.options)
     try:
-        from anyform_hf_transformers.loading import Loader
+        from anyform_hf_transformers import loading
     except ImportError as error:  # jinja2, llguidance, or a part of transformers
         raise EngineMissing(f"what the engine needs cannot be imported: {error}.", f"Install it: {INSTALL}") from error
-    return Host(Loader(plan, options).load).model()
+    return Host(partial(loading.load, plan, options)).model()

@@ -1,0 +1,55 @@
+"""Loads models that generate text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from anyform.contract.errors import Unsupported
+from anyform.contract.model import LoadedModel
+from anyform.text.prompt import ChatForm
+from anyform.text.textmodel import TextModel
+from anyform_hf_transformers import folder
+from anyform_hf_transformers.backend import transformers
+from anyform_hf_transformers.generation import open_decoder
+from anyform_hf_transformers.loop import Loop
+from anyform_hf_transformers.words import Words
+
+if TYPE_CHECKING:
+    from anyform_hf_transformers.loading import Loading
+
+
+def load(loading: Loading) -> LoadedModel:
+    """The model, its first step done. Raises LoadFailed, OutOfMemory, Unsupported."""
+    if loading.config.is_encoder_decoder:
+        raise Unsupported(f"{loading.plan.model} is an encoder-decoder model, which this backend does not run.")
+    parallel, context = loading.parallel, loading.context
+    model = loading.read(transformers.AutoModelForCausalLM)
+    words = vocabulary(loading, model)
+    decoder = open_decoder(model, loading.device, parallel, context, exact=loading.exact(model))
+    return TextModel(
+        Loop(decoder, parallel, loading.options.batch, loading.options.text_interval),
+        words,
+        chat_form(loading, words),
+        context=context,
+        parallel=parallel,
+        defaults=folder.sampling(loading.plan.metadata.extra),
+    )
+
+
+def vocabulary(loading: Loading, model: Any) -> Words:
+    """The tokenizer, and the tokens that end an answer of *model* or may not come in it."""
+    asked, text = model.generation_config, model.config.get_text_config()
+    ends = _ids(asked.eos_token_id) or _ids(text.eos_token_id)
+    return Words(loading.tokenizer, text.vocab_size, ends, _ids(asked.suppress_tokens))
+
+
+def chat_form(loading: Loading, words: Words) -> ChatForm:
+    """How the folder's chat templates write a conversation."""
+    templates = loading.tokenizer.chat_template
+    named = templates if isinstance(templates, dict) else {"default": templates or ""}
+    return ChatForm(words, named.get("default", ""), named.get("tool_use", ""))
+
+
+def _ids(value: Any) -> list[int]:
+    found = value if isinstance(value, list) else [value]
+    return [one for one in found if isinstance(one, int) and not isinstance(one, bool)]
