@@ -133,6 +133,7 @@ def test_no_secret_is_logged(
     [
         "m: loaded by gguf_llamacpp on cuda:0, context 4096 (as trained)",
         "GET https://hub.example/owner/repo/resolve/main/hf_model-00001.gguf?download=true",
+        "sample: loaded by hf_transformers on cpu, context 2048",
         "2 tokens, key frames at http://127.0.0.1:11540/v1",
         "the bearer of it",
     ],

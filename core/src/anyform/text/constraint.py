@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from anyform.contract.errors import Invalid
 from anyform.contract.jobs import Tool
 from anyform.text.dialect import Dialect
+from anyform.text.endless import bounded
 from anyform.text.lexeme import gbnf_to_lark
 from anyform.text.toolgrammar import SEPARATED, answer_or_calls_grammar, tool_grammar
 
@@ -250,7 +251,7 @@ class Constraint:
 def schema_grammar(schema: Mapping[str, Any], *, whitespace: bool = False) -> str:
     """*schema* in llguidance's form; `{}` means any JSON object. Raises `Invalid` if it is not JSON."""
     try:
-        text = json.dumps(dict(schema) or {"type": "object"})
+        text = json.dumps(bounded(dict(schema)) or {"type": "object"})
         _check_size(text)
         form = {**SEPARATED, "whitespace_flexible": whitespace}
         grammar = llguidance.LLMatcher.grammar_from_json_schema(text, overrides=form)

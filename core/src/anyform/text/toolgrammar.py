@@ -10,6 +10,7 @@ from typing import Any
 from anyform.contract.errors import Invalid
 from anyform.contract.jobs import Tool
 from anyform.text.dialect import BARE, CallForm, Dialect
+from anyform.text.endless import bounded
 
 MOST_CALLS = 8
 """Calls that one constrained answer may make: a weak model would else repeat itself until its context is full."""
@@ -136,6 +137,6 @@ _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}, "additio
 def _compact(schema: Mapping[str, Any], what: str) -> str:
     """*schema* for `%json`, with SEPARATED's white space alone; *what*: how a message begins, with its verb."""
     try:
-        return json.dumps({**schema, "x-guidance": SEPARATED})
+        return json.dumps({**bounded(schema), "x-guidance": SEPARATED})
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(f"{what} not a JSON schema: {str(error)[:200]}.") from error

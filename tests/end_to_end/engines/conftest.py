@@ -1,0 +1,41 @@
+"""The sample model served by each engine that reads it, and real clients."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import httpx
+import pytest
+from openai import OpenAI
+
+NEEDS = {"gguf_llamacpp": "llama_cpp", "hf_transformers": "torch"}
+"""What each plugin's engine is called."""
+
+
+@pytest.fixture(scope="module", params=list(NEEDS))
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
+    """Of a server whose model `sample`, a folder with both forms, the plugin of the parameter runs."""
+    plugin, folder = request.param, pytest.importorskip("anyform_samples.layout").SAMPLE
+    if find_spec(NEEDS[plugin]) is None:
+        pytest.skip(f"the engine of {plugin} is not installed")
+    log = tmp_path_factory.mktemp("served") / "log"
+    command = [*(sys.executable, "-m", "anyform", "serve", str(folder), "--port", "0", "--warm", "--parallel", "8")]
+    with (
+        log.open("w") as told,
+        subprocess.Popen([*command, "--prefer", plugin], stdout=subprocess.PIPE, stderr=told, text=True) as server,
+    ):
+        try:
+            greeting = server.stdout.readline() if server.stdout else ""
+            assert greeting.startswith("anyform serves http://"), log.read_text()
+            url = greeting.split()[2]
+            with OpenAI(base_url=url, api_key="unused", max_retries=0, timeout=120) as made:
+                made.completions.create(model="sample", prompt="x", max_tokens=1)
+                [loaded] = httpx.get(f"{url.removesuffix('/v1')}/runtime/status").json()["models"]
+                assert loaded["plugin"] == plugin
+                yield made
+        finally:
+            server.terminate()
+            server.communicate(timeout=30)
