@@ -36,6 +36,10 @@ WANTED = {
     ("llama-server", 8): 1.1,
     ("llama-server", 32): 1.1,
     ("llama_cpp.server", 8): 5.0,
+    ("transformers-serve", 1): 1.0,
+    ("transformers-serve", 8): 1.2,
+    ("transformers-serve-continuous", 1): 1.0,
+    ("transformers-serve-continuous", 8): 1.2,
 }
 """Which ratios of tokens per second to a peer anyform is meant to reach, by peer and clients."""
 SERVERS = ["anyform", "llama-server", "llama_cpp.server"]
@@ -70,10 +74,10 @@ def main() -> int:
             f"{model.name} · {options.threads} threads · {options.tokens} tokens an answer · {_machine()}", flush=True
         )
     _warn_if_busy()
-    results = [_level(clients, model, options) for clients in options.clients]
+    results = [level(clients, model, options) for clients in options.clients]
     if options.json:
         print(json.dumps({"model": model.name, "machine": _machine(), "options": _plain(options), "levels": results}))
-    missed = [ratio for level in results for ratio in level["ratios"] if ratio["met"] is False]
+    missed = [ratio for one in results for ratio in one["ratios"] if ratio["met"] is False]
     return 1 if options.require and missed else 0
 
 
@@ -104,24 +108,25 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _level(clients: int, model: Path, options: argparse.Namespace) -> dict[str, Any]:
+def level(clients: int, model: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """All rounds with so many clients: the servers' medians, and anyform's ratios to the others."""
     rounds: list[dict[str, Score]] = []
     for number in range(options.rounds):
         turn = options.servers if number % 2 == 0 else options.servers[::-1]
         rounds.append({name: _measure(name, clients, model, options, seed=number) for name in turn})
-    level = {
+    made = {
         "clients": clients,
         "servers": {name: asdict(_median(turn[name] for turn in rounds)) for name in options.servers},
         "ratios": _ratios(clients, rounds),
         "rounds": [{name: asdict(score) for name, score in turn.items()} for turn in rounds],
     }
     if not options.json:
-        _show(level)
-    return level
+        _show(made)
+    return made
 
 
 def _measure(name: str, clients: int, model: Path, options: argparse.Namespace, seed: int) -> Score:
-    flags = peers.Flags(model, peers.free_port(), clients, options.context, options.threads)
+    flags = peers.Flags(model, peers.free_port(), clients, options.context, options.threads, name)
     requests = options.requests or (4 if clients == 1 else 2)
     with peers.running(peers.SERVERS[name](flags)) as server:
         prompts = _prompts(seed)
@@ -149,6 +154,8 @@ def _wait(server: subprocess.Popen[bytes], flags: peers.Flags, prompt: str) -> N
         answer = asyncio.run(_one(flags, prompt, 4))
         if answer.status == 200 and answer.tokens:
             return
+        if answer.status in (400, 404, 422):
+            raise SystemExit(f"the server refuses the request: {answer.error}")
         time.sleep(0.1)
     raise SystemExit(f"the server gave no answer in {START_S} s: {answer}")
 
@@ -163,15 +170,16 @@ async def _crowd(flags: peers.Flags, tasks: list[list[str]], tokens: int) -> lis
 
 
 async def _one(flags: peers.Flags, prompt: str, tokens: int) -> Answer:
-    body = {
-        "model": flags.model.stem,
+    body: dict[str, Any] = {
+        "model": flags.name,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": tokens,
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "ignore_eos": True,
     }
+    if flags.model.is_file():
+        body["ignore_eos"] = True  # transformers refuses it; the folders' answers never end
     return await ask(flags.port, "/v1/chat/completions", body, ANSWER_S)
 
 

@@ -98,7 +98,7 @@ def write(path: Path, shape: Shape, name: str) -> None:
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     _add_shape(writer, shape)
     _add_tokenizer(writer, shape.vocabulary)
-    for tensor, array in _tensors(shape):
+    for tensor, array in tensors(shape):
         writer.add_tensor(tensor, array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -183,7 +183,7 @@ def _byte_tokens() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
-def _tensors(shape: Shape) -> Iterator[tuple[str, np.ndarray]]:
+def tensors(shape: Shape) -> Iterator[tuple[str, np.ndarray]]:
     rng = np.random.default_rng(1)
 
     def matrix(rows: int, columns: int, scale: float = 1.0) -> np.ndarray:

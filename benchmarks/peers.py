@@ -54,6 +54,15 @@ class Flags:
     clients: int
     context: int
     threads: int
+    server: str = "anyform"
+    """Of SERVERS."""
+
+    @property
+    def name(self) -> str:
+        """What the server calls the model."""
+        if self.server.startswith("transformers"):
+            return str(self.model)
+        return self.model.stem if self.model.is_file() else self.model.name
 
 
 def amx() -> bool:
@@ -68,6 +77,24 @@ def anyform(flags: Flags) -> list[str]:
         *(sys.executable, "-m", "anyform", "serve", str(flags.model), "--port", str(flags.port)),
         *("--context", str(flags.context), "--parallel", str(flags.clients)),
         *("--option", f"threads={flags.threads}"),
+    ]
+
+
+def transformers_serve(flags: Flags) -> list[str]:
+    """Transformers' own server, as it comes: one request after another."""
+    return [
+        *(str(Path(sys.executable).with_name("transformers")), "serve", str(flags.model)),
+        *("--host", "127.0.0.1", "--port", str(flags.port), "--device", "cpu"),
+    ]
+
+
+def transformers_serve_continuous(flags: Flags) -> list[str]:
+    """The same with its continuous batching, its memory sized for the clients: left to itself it takes all there is."""
+    page = 32
+    pages = -(-flags.context // page) * (flags.clients + 1)
+    return [
+        *(*transformers_serve(flags), "--continuous-batching", "--cb-block-size", str(page)),
+        *("--cb-num-blocks", str(pages), "--cb-max-batch-tokens", "512"),
     ]
 
 
@@ -102,6 +129,8 @@ SERVERS: dict[str, Callable[[Flags], list[str]]] = {
     "llama-server": llama_server,
     "llama_cpp.server": llama_cpp_server,
     "llama_cpp.server-queueing": llama_cpp_server_queueing,
+    "transformers-serve": transformers_serve,
+    "transformers-serve-continuous": transformers_serve_continuous,
 }
 
 
@@ -112,7 +141,15 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     What it printed is shown if the block raises.
     """
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=BENCH.parent,  # not here, where transformers.py would be taken for the package
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
         try:
             yield process
         except BaseException:

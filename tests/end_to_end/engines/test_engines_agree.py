@@ -1,4 +1,4 @@
-"""Greedy answers over HTTP are the same from llama.cpp (GGUF, F16) and from transformers (the folder it was made of)."""
+"""Greedy answers over HTTP are the same from llama.cpp (GGUF, F16) and from transformers (the folder it is made of)."""
 
 from __future__ import annotations
 
