@@ -10,9 +10,10 @@ PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformer
 SAMPLES = --editable ./samples
 TRAINING = --editable "./samples[train]"
 TESTS = --requirement tests/requirements.txt
+TORCH = --editable "./plugins/hf_transformers[engine,audio,adapters,gguf]" --requirement tests/requirements-torch.txt
 PROJECTS = core/pyproject.toml samples/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 
-.PHONY: demo test test-full test-without-engine test-transformers check bench sample-model eval-sample clean
+.PHONY: demo test test-full test-without-engine check bench sample-model eval-sample clean
 
 demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
@@ -25,9 +26,6 @@ test-full: $(VENV)/tests-installed
 
 test-without-engine: $(VENV)/tests-installed-without-engine
 	$(BIN)/python -m pytest -m "not full and not engine"
-
-test-transformers: $(VENV)/torch-installed
-	$(BIN)/python -m pytest plugins/hf_transformers/tests samples/tests
 
 check: $(VENV)/tests-installed
 	$(BIN)/ruff check .
@@ -58,16 +56,12 @@ $(VENV)/installed: $(PROJECTS) | $(VENV)/bin/python
 	$(INSTALL) $(CORE) $(ENGINES) $(SAMPLES) openai
 	@touch $@
 
-$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
-	$(INSTALL) $(TESTS)
+$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt tests/requirements-torch.txt
+	$(INSTALL) $(TESTS) $(TORCH) $(TRAINING)
 	@touch $@
 
 $(VENV)/tests-installed-without-engine: $(PROJECTS) tests/requirements.txt | $(VENV)/bin/python
 	$(INSTALL) $(CORE) $(PLUGINS) $(SAMPLES) $(TESTS)
-	@touch $@
-
-$(VENV)/torch-installed: $(VENV)/tests-installed
-	$(INSTALL) --editable "./plugins/hf_transformers[engine]" $(TRAINING)
 	@touch $@
 
 $(VENV)/training-installed: $(VENV)/installed

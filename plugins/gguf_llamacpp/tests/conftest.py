@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anyform.contract.events import Done, Event, Progress, Text
 from anyform.contract.facts import Evidence, FormatMatch, Metadata, Plan, Settings
-from anyform.contract.jobs import Chat, Complete, Generation, Job, Message, Sampling
-from anyform.contract.jobs import Text as Said
-from anyform.contract.model import LoadedModel, Stop
-from anyform.testing import gguf
-
-GREEDY = Sampling(temperature=0.0)
-
-
-@dataclass(frozen=True)
-class Answered:
-    """All events of one job."""
-
-    events: tuple[Event, ...]
-
-    @property
-    def done(self) -> Done:
-        last = self.events[-1]
-        assert isinstance(last, Done)
-        assert sum(isinstance(event, Done) for event in self.events) == 1
-        return last
-
-    @property
-    def text(self) -> str:
-        return self.text_of(0)
-
-    def text_of(self, index: int) -> str:
-        return "".join(event.text for event in self.events if isinstance(event, Text) and event.index == index)
-
-    @property
-    def prompt_tokens(self) -> int:
-        first = self.events[0]
-        assert isinstance(first, Progress)
-        assert first.stage == "prompt"
-        return first.total
+from anyform.contract.model import LoadedModel
+from anyform.testing import gguf, jobs
+from anyform.testing.jobs import Engine
 
 
 def plan(
@@ -72,77 +38,19 @@ def plan(
     )
 
 
-def ask(model: LoadedModel, job: Job, stop: Stop | None = None) -> Answered:
-    return Answered(tuple(model.generate(job, stop or Stop())))
+def loaded(path: Path, **settings: Any) -> LoadedModel:
+    from anyform_gguf_llamacpp import backend
+
+    return backend.load(plan(path, **settings))
 
 
-def complete(model: LoadedModel, prompt: str | tuple[int, ...], **generation: Any) -> Answered:
-    generation.setdefault("sampling", GREEDY)
-    generation.setdefault("max_tokens", 48)
-    return ask(model, Complete(prompt=prompt, generation=Generation(**generation)))
-
-
-def chat(text: str, **fields: Any) -> Chat:
-    """A job that asks *text*; without a generation of its own for a short and greedy answer."""
-    generation = fields.pop("generation", Generation(max_tokens=24, sampling=GREEDY))
-    return Chat(messages=(Message(role="user", parts=(Said(text=text),)),), generation=generation, **fields)
-
-
-def unending(prompt: str) -> Complete:
-    return Complete(prompt=prompt, generation=Generation(ignore_eos=True))
-
-
-def question(text: str) -> str:
-    """*text* as ChatML's templates put it, ready to be answered."""
-    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-
-
-def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The results of *calls*, all made at once, each in a thread of its own."""
-    results: list[Any] = [None] * len(calls)
-
-    def run(place: int) -> None:
-        try:
-            results[place] = calls[place]()
-        except Exception as error:
-            results[place] = error
-
-    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-
-
-@dataclass
-class Engine:
-    """Loads models, and closes them when the test is over."""
-
-    loaded: list[LoadedModel]
-
-    def load(self, path: Path, **settings: Any) -> LoadedModel:
-        from anyform_gguf_llamacpp import backend
-
-        model = backend.load(plan(path, **settings))
-        self.loaded.append(model)
-        return model
-
-
-class Kit:
+class Kit(jobs.Kit):
     """What the tests call; a fixture, since test modules cannot import each other."""
 
-    GREEDY = GREEDY
     COMMAND = "anyform serve --models DIR"
     FOLDER = "How do I serve a folder of models?"
     """A question whose answer names COMMAND."""
     plan = staticmethod(plan)
-    ask = staticmethod(ask)
-    chat = staticmethod(chat)
-    unending = staticmethod(unending)
-    question = staticmethod(question)
-    complete = staticmethod(complete)
-    together = staticmethod(together)
 
     @staticmethod
     def ids(model: Any, text: str) -> list[int]:
@@ -160,10 +68,9 @@ def kit() -> type[Kit]:
 @pytest.fixture
 def engine() -> Iterator[Engine]:
     pytest.importorskip("llama_cpp")
-    made = Engine([])
+    made = Engine(loaded)
     yield made
-    for model in made.loaded:
-        model.close()
+    made.close()
 
 
 @pytest.fixture(scope="session")
@@ -176,9 +83,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny: Path) -> Iterator[LoadedModel]:
     pytest.importorskip("llama_cpp")
-    from anyform_gguf_llamacpp import backend
-
-    model = backend.load(plan(tiny))
+    model = loaded(tiny)
     yield model
     model.close()
 
@@ -192,8 +97,6 @@ def decoder(request: pytest.FixtureRequest, sample: Path, sample_half: Path) -> 
 @pytest.fixture(scope="session")
 def sample_model(sample: Path) -> Iterator[LoadedModel]:
     """The sample model, loaded."""
-    from anyform_gguf_llamacpp import backend
-
-    model = backend.load(plan(sample, context=2048))
+    model = loaded(sample, context=2048)
     yield model
     model.close()

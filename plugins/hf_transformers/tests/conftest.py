@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anyform.contract.events import Done, Event, Progress, Text, Vector
+from anyform.contract.events import Vector
 from anyform.contract.facts import Plan, Settings
-from anyform.contract.jobs import Chat, Complete, Generation, Job, Message, Sampling
-from anyform.contract.jobs import Text as Said
+from anyform.contract.jobs import Job
 from anyform.contract.model import LoadedModel, Stop
-
-GREEDY = Sampling(temperature=0.0)
+from anyform.testing import jobs
+from anyform.testing.jobs import Engine
 
 
 @dataclass(frozen=True)
-class Answered:
-    """All events of one job."""
-
-    events: tuple[Event, ...]
-
-    @property
-    def done(self) -> Done:
-        last = self.events[-1]
-        assert isinstance(last, Done)
-        assert sum(isinstance(event, Done) for event in self.events) == 1
-        return last
-
-    @property
-    def text(self) -> str:
-        return self.text_of(0)
-
-    def text_of(self, index: int) -> str:
-        return "".join(event.text for event in self.events if isinstance(event, Text) and event.index == index)
-
-    @property
-    def prompt_tokens(self) -> int:
-        first = self.events[0]
-        assert isinstance(first, Progress)
-        assert first.stage == "prompt"
-        return first.total
+class Answered(jobs.Answered):
+    """All events of one job, and its vectors."""
 
     @property
     def vectors(self) -> Any:
@@ -73,82 +48,26 @@ def plan(folder: Path, *, context: int | None = 512, parallel: int | None = 4, *
     )
 
 
-def ask(model: LoadedModel, job: Job, stop: Stop | None = None) -> Answered:
-    return Answered(tuple(model.generate(job, stop or Stop())))
+def loaded(folder: Path, *, tasks: tuple[str, ...] = (), **settings: Any) -> LoadedModel:
+    from anyform_hf_transformers import backend
+
+    made = plan(folder, **settings)
+    if tasks:
+        made = replace(made, metadata=replace(made.metadata, tasks=tasks))
+    return backend.load(made)
 
 
-def complete(model: LoadedModel, prompt: str | tuple[int, ...], **generation: Any) -> Answered:
-    generation.setdefault("sampling", GREEDY)
-    generation.setdefault("max_tokens", 48)
-    return ask(model, Complete(prompt=prompt, generation=Generation(**generation)))
-
-
-def chat(text: str, **fields: Any) -> Chat:
-    """A job that asks *text*; without a generation of its own for a short and greedy answer."""
-    generation = fields.pop("generation", Generation(max_tokens=24, sampling=GREEDY))
-    return Chat(messages=(Message(role="user", parts=(Said(text=text),)),), generation=generation, **fields)
-
-
-def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The results of *calls*, all made at once, each in a thread of its own."""
-    results: list[Any] = [None] * len(calls)
-
-    def run(place: int) -> None:
-        try:
-            results[place] = calls[place]()
-        except Exception as error:
-            results[place] = error
-
-    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-
-
-@dataclass
-class Engine:
-    """Loads folders, and closes the models when the test is over."""
-
-    loaded: list[LoadedModel]
-
-    def load(self, folder: Path, *, tasks: tuple[str, ...] = (), **settings: Any) -> LoadedModel:
-        from anyform_hf_transformers import backend
-
-        made = plan(folder, **settings)
-        if tasks:
-            made = replace(made, metadata=replace(made.metadata, tasks=tasks))
-        model = backend.load(made)
-        self.loaded.append(model)
-        return model
-
-    def close(self) -> None:
-        for model in self.loaded:
-            model.close()
-
-
-class Kit:
+class Kit(jobs.Kit):
     """What the tests call; a fixture, since test modules cannot import each other."""
 
-    GREEDY = GREEDY
     COMMAND = "anyform serve --models DIR"
     FOLDER = "How do I serve a folder of models?"
     """A question whose answer names COMMAND."""
     plan = staticmethod(plan)
-    ask = staticmethod(ask)
-    chat = staticmethod(chat)
-    complete = staticmethod(complete)
-    together = staticmethod(together)
 
-    @staticmethod
-    def question(text: str) -> str:
-        """*text* as ChatML's templates put it, ready to be answered."""
-        return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-
-    @staticmethod
-    def unending(prompt: str) -> Complete:
-        return Complete(prompt=prompt, generation=Generation(ignore_eos=True, sampling=GREEDY))
+    @classmethod
+    def ask(cls, model: LoadedModel, job: Job, stop: Stop | None = None) -> Answered:
+        return Answered(super().ask(model, job, stop).events)
 
 
 @pytest.fixture(scope="session")
@@ -160,7 +79,7 @@ def kit() -> type[Kit]:
 
 @pytest.fixture
 def engine(kit: type[Kit]) -> Iterator[Engine]:
-    made = Engine([])
+    made = Engine(loaded)
     yield made
     made.close()
 
@@ -182,7 +101,7 @@ def encoder_folder() -> Path:
 @pytest.fixture(scope="session")
 def decoder(kit: type[Kit], decoder_folder: Path) -> Iterator[LoadedModel]:
     """The sample decoder, loaded."""
-    made = Engine([])
+    made = Engine(loaded)
     yield made.load(decoder_folder, context=2048)
     made.close()
 
@@ -190,6 +109,6 @@ def decoder(kit: type[Kit], decoder_folder: Path) -> Iterator[LoadedModel]:
 @pytest.fixture(scope="session")
 def encoder(kit: type[Kit], encoder_folder: Path) -> Iterator[LoadedModel]:
     """The sample encoder, loaded."""
-    made = Engine([])
+    made = Engine(loaded)
     yield made.load(encoder_folder, context=None)
     made.close()

@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         SEEN.append(body)
         if self.path == "/v1/embeddings":
-            data = [{"index": i, "embedding": [float(i), 0.5]} for i, _ in enumerate(body["input"])]
+            data = [{"index": i, "embedding": [float(len(text)), 0.5]} for i, text in enumerate(body["input"])]
             self._json(200, {"data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
         elif self.path == "/v1/rerank":
             results = [{"index": i, "relevance_score": i / 10} for i, _ in enumerate(body["documents"])]
@@ -46,7 +46,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _chat(self, body: dict[str, Any]) -> None:
         text = body["messages"][-1]["content"]
-        if text == "long":
+        if not isinstance(text, str):
+            self._json(400, {"error": {"message": "this model reads text only", "type": "invalid_request_error"}})
+        elif text == "long":
             error = {"message": "too long", "type": "exceed_context_size_error", "n_prompt_tokens": 99, "n_ctx": 10}
             self._json(400, {"error": error})
         elif text == "busy":

@@ -12,7 +12,7 @@ import anyform
 from anyform.contract.errors import Area, Category, EngineMissing, Fault, Invalid, LoadFailed, OutOfMemory, PluginFault
 from anyform.contract.facts import Severity
 
-PLUGINS = ("anyform_gguf_llamacpp.loop", "anyform.text.picking", "anyform_gguf_llamacpp.plugin")
+PLUGINS = ("anyform_gguf_llamacpp", "anyform_hf_transformers")
 SERVER_ONLY = {
     "anyform.contract.errors.Fault", "anyform.contract.errors.Closed", "anyform.contract.errors.Overloaded",
     "anyform.http.fault.Internal", "anyform.cli.client.ServerAbsent", "anyform.cli.client.ServerRefused",
@@ -32,12 +32,15 @@ def faults() -> list[type[Fault]]:
     for module in pkgutil.walk_packages(anyform.__path__, "anyform."):
         if module.name.rpartition(".")[2] != "__main__" and ".testing" not in module.name:
             importlib.import_module(module.name)
-    for name in PLUGINS:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as absent:
-            if absent.name not in ("numpy", "llama_cpp", "llguidance"):
-                raise
+    for package in map(importlib.import_module, PLUGINS):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            try:
+                importlib.import_module(module.name)
+            except EngineMissing:
+                continue  # what such a module defines cannot be raised here either
+            except ModuleNotFoundError as absent:
+                if absent.name not in ("numpy", "llguidance", "jinja2"):
+                    raise
     return [cls for cls in dict.fromkeys(below(Fault)) if cls.__module__.startswith("anyform")]
 
 

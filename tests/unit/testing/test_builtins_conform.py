@@ -7,7 +7,19 @@ import sys
 from pathlib import Path
 
 from anyform.contract.facts import Metadata, Settings
-from anyform.contract.jobs import Chat, Complete, Generation, Job, Message, Text
+from anyform.contract.jobs import (
+    Answer,
+    Caption,
+    Chat,
+    Classify,
+    Complete,
+    Generation,
+    Job,
+    Message,
+    Picture,
+    Text,
+    ZeroShot,
+)
 from anyform.testing import PluginConformance
 from anyform.testing.echo import write_echo
 from anyform.testing.module_checks import ModuleChecks
@@ -25,7 +37,18 @@ class TestEcho(PluginConformance):
             write_echo(folder / "plain"),
             write_echo(folder / "slow", options={"delay_s": 0.001}, name="slow one"),
             write_echo(folder / "chatty", tasks=["chat"]),
+            write_echo(folder / "seeing", tasks=["caption", "answer", "classify", "zero_shot"], features=["vision"]),
         ]
+
+    def jobs(self, metadata: Metadata) -> list[Job]:
+        cat = Picture(data=b"a cat", media_type="image/png")
+        more: dict[str, Job] = {
+            "caption": Caption(picture=cat),
+            "answer": Answer(picture=cat, question="what is it?"),
+            "classify": Classify(inputs=("one", cat)),
+            "zero_shot": ZeroShot(inputs=("one", cat), labels=("cat", "dog")),
+        }
+        return super().jobs(metadata) + [more[task] for task in metadata.tasks if task in more]
 
     def long_job(self, metadata: Metadata) -> Job | None:
         if "complete" not in metadata.tasks:

@@ -42,6 +42,7 @@ def source_defect(name: str, old: str, new: str, *caught_by: str) -> Defect:
 
 
 ONE_DONE = "one_done_last"
+ANSWERED, ALONE = "every_input_is_answered", "an_input_is_the_same_alone_and_among_others"
 LISTS, UNCHANGED, SURVIVES = (f"a_source_{what}" for what in (
     "lists_what_is_there", "changes_nothing", "survives_a_missing_folder",
 ))  # fmt: skip
@@ -268,7 +269,25 @@ DEFECTS = [
         "too_long_a_prompt_is_refused",
     ),
     defect("swallows_unknown_options", "if plan.settings.options:", "if not plan:", "an_invalid_option_is_refused"),
-    defect("does_every_task", 'if job.task != "complete":', 'if job.task == "x":', "a_task_it_does_not_do_is_refused"),
+    defect("does_every_task", "if job.task not in TASKS:", 'if job.task == "x":', "a_task_it_does_not_do_is_refused"),
+    defect("leaves_out_an_input", "enumerate(job.inputs)", "enumerate(job.inputs[:2])", ANSWERED, ALONE),
+    defect("answers_an_input_twice", "enumerate(job.inputs)", "enumerate(2 * job.inputs)", ANSWERED),
+    defect("vector_of_another_length", "dimensions=2", "dimensions=3", ANSWERED),
+    defect("score_without_its_label", 'labels=("long", "short")', 'labels=("long",)', ANSWERED),
+    defect(
+        "a_vector_that_is_no_number",
+        "len(text)), 1.0)",
+        "len(text)), float('nan'))",
+        ANSWERED,
+        "events_survive_the_wire",
+    ),
+    defect("an_input_hangs_on_its_neighbours", "float(len(text))", "float(len(text) + len(job.inputs))", ALONE),
+    defect(
+        "sees_no_pictures_and_does_not_say_so",
+        "isinstance(text, str)",
+        "text",
+        "pictures_that_it_cannot_see_are_refused",
+    ),
     defect(
         "loses_its_places",
         '        with self._slots:\n            yield Progress(stage="prompt", total=len(words))\n'

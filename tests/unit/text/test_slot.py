@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anyform.text.slot import Media, Slot, choose, gaps, position, share_out, shared, whole
+from anyform.text.slot import Media, Slot, choose, gaps, position, share_out, shared, stand_in, whole
 
 
 @given(st.lists(st.integers(0, 1), max_size=40), st.lists(st.integers(0, 1), max_size=40))
@@ -76,3 +76,11 @@ def test_a_picture_may_take_fewer_positions_than_tokens(index: int, expected: in
 
 def test_a_prefix_is_never_cut_inside_a_picture() -> None:
     assert [whole(length, [Media(5, 9, 1)]) for length in (4, 5, 7, 9)] == [4, 5, 5, 9]
+
+
+def test_what_stands_for_a_picture_is_below_0_and_its_own() -> None:
+    one, two = b"\x00" * 32, b"\xff" * 32
+    found = [stand_in(digest, offset, place) for digest in (one, two) for offset in (0, 1, 4095) for place in (0, 1)]
+    assert max(found) < 0
+    assert len(set(found)) == len(found)
+    assert stand_in(one, 7) == stand_in(one, 7)

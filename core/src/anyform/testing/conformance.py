@@ -17,10 +17,10 @@ Checks that need the engine are skipped where it is not installed.
 from __future__ import annotations
 
 from anyform.testing.format_checks import FormatChecks
-from anyform.testing.model_checks import ModelChecks
+from anyform.testing.input_checks import InputChecks
 from anyform.testing.module_checks import ModuleChecks
 from anyform.testing.source_checks import SourceChecks
 
 
-class PluginConformance(ModuleChecks, FormatChecks, ModelChecks, SourceChecks):
+class PluginConformance(ModuleChecks, FormatChecks, InputChecks, SourceChecks):
     """Checks of one plugin against the contract; see `Subject` for what to state and what may be overridden."""

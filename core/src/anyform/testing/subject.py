@@ -18,14 +18,32 @@ from anyform.contract.facts import (
     Settings,
 )
 from anyform.contract.hooks import ModelSource
-from anyform.contract.jobs import Chat, Complete, Embed, Generation, Job, Message, Rerank, Sampling, Text
+from anyform.contract.jobs import (
+    Answer,
+    Caption,
+    Chat,
+    Classify,
+    Complete,
+    Embed,
+    Generation,
+    Job,
+    Message,
+    Picture,
+    Rerank,
+    Sampling,
+    Text,
+    ZeroShot,
+)
 from anyform.contract.model import LoadedModel
 from anyform.kernel.plugins import GROUP
 from anyform.testing.asking import Asked, read
+from anyform.testing.picture import png
 from anyform.workers.wire import Decoder, pack
 
 GENERATING_TASKS = ("chat", "complete")
 TEXT_TASKS = ("chat", "complete", "embed", "rerank")
+TEXTS = ("a small boat", "the sea", "once upon a time a small boat lay in the sea")
+"""Inputs of several lengths, so that a batch of them is padded."""
 GREEDY = Sampling(temperature=0.0, seed=1)
 
 
@@ -48,6 +66,8 @@ class Subject:
     """How long a short job on a tiny model may take on a busy machine."""
     stop_s: ClassVar[float] = 10.0
     """How long a stopped job may go on: many engine steps of any model, few enough to wait for."""
+    near: ClassVar[float] = 1e-3
+    """How far numbers of one input may lie apart, alone and in a batch, as a share of the largest of them."""
     _kept: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -80,13 +100,19 @@ class Subject:
         return None
 
     def jobs(self, metadata: Metadata) -> list[Job]:
-        """Short jobs, one for each task of the model; override for tasks other than text."""
+        """Short jobs, one for each task of the model; override for speech and for making pictures."""
         short = Generation(sampling=GREEDY, max_tokens=8)
+        pictures = tuple(Picture(data=png(seed=number), media_type="image/png") for number in range(3))
+        inputs: tuple[str | Picture, ...] = pictures if "vision" in metadata.features else TEXTS
         known: dict[str, Job] = {
             "chat": chat("Say three words.", short),
             "complete": Complete(prompt="Once upon a time", generation=short),
-            "embed": Embed(inputs=("a small boat", "the sea")),
+            "embed": Embed(inputs=inputs),
             "rerank": Rerank(query="boat", documents=("a small boat", "a mountain")),
+            "classify": Classify(inputs=inputs),
+            "zero_shot": ZeroShot(inputs=inputs, labels=("boat", "sea")),
+            "caption": Caption(picture=pictures[0], max_tokens=8),
+            "answer": Answer(picture=pictures[0], question="what is it?", max_tokens=8),
         }
         return [known[task] for task in metadata.tasks if task in known]
 
@@ -105,7 +131,10 @@ class Subject:
             "chat": chat(prompt, Generation()),
             "embed": Embed(inputs=(prompt,)),
             "rerank": Rerank(query="words", documents=(prompt,)),
+            "classify": Classify(inputs=(prompt,)),
         }
+        if "vision" in metadata.features and not {"chat", "complete"} & {*metadata.tasks}:
+            return None
         return next((known[task] for task in known if task in metadata.tasks), None)
 
     @pytest.fixture

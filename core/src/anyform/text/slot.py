@@ -32,6 +32,14 @@ class Slot:
     """When it was last released, as a count; 0: never."""
 
 
+def stand_in(digest: bytes, offset: int, place: int = 0) -> int:
+    """What stands in a prompt for token *offset* of a picture: below 0, and another for another content.
+
+    *digest*: of the content. *place*: which of several that share it.
+    """
+    return -1 - (((int.from_bytes(digest[:8], "little") + (place << 64)) << 24) + offset)
+
+
 def position(index: int, media: Sequence[Media]) -> int:
     """The position that token *index* has in the sequence."""
     return index - sum(part.end - part.start - part.positions for part in media if part.end <= index)

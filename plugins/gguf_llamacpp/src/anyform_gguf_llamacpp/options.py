@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anyform.contract.errors import Invalid
+from anyform import option
+from anyform.option import amount, one_of, truth, whole, wrong
 
 CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
 """Names of ggml_type (ggml.h) that llama.cpp allows for the KV cache."""
@@ -71,59 +72,11 @@ class Options:
 
 def read(given: Mapping[str, Any]) -> Options:
     """Check *given*. Raises Invalid that names the option, its value and what it may be."""
-    known = {field.name for field in fields(Options)}
-    for name in given:
-        if name not in known:
-            raise Invalid(f"unknown load option {name!r}.", f"Known are {', '.join(sorted(known))}.", option=name)
-    return Options(**{name: _CHECKS[name](name, value) for name, value in given.items() if value is not None})
-
-
-def _wrong(name: str, value: object, wanted: str) -> Invalid:
-    return Invalid(f"load option {name} is {value!r}.", f"It must be {wanted}.", option=name)
-
-
-def _whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
-    def check(name: str, value: Any) -> int:
-        number = int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise _wrong(name, value, f"a whole number, {least} or more")
-        if most is not None and number > most:
-            raise _wrong(name, value, f"a whole number, {least} to {most}")
-        return number
-
-    return check
-
-
-def _truth(name: str, value: Any) -> bool:
-    words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() not in words:
-        raise _wrong(name, value, "true or false")
-    return words[str(value).lower()]
+    return option.read(given, Options, _CHECKS)
 
 
 def _truth_or_auto(name: str, value: Any) -> bool | None:
-    return None if value == "auto" else _truth(name, value)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0.0 <= number < float("inf"):
-        raise _wrong(name, value, "a number, 0 or more")
-    return number
-
-
-def _one_of(choices: Mapping[str, int]) -> Callable[[str, Any], str]:
-    def check(name: str, value: Any) -> str:
-        if value not in choices:
-            raise _wrong(name, value, f"one of {', '.join(choices)}")
-        return str(value)
-
-    return check
+    return None if value == "auto" else truth(name, value)
 
 
 def _mmproj(name: str, value: Any) -> str:
@@ -132,7 +85,7 @@ def _mmproj(name: str, value: Any) -> str:
 
 def _file(name: str, value: Any) -> str:
     if not isinstance(value, str | Path) or not Path(value).is_file():
-        raise _wrong(name, value, "the path of a file that exists")
+        raise wrong(name, value, "the path of a file that exists")
     return str(value)
 
 
@@ -145,32 +98,32 @@ def _one_lora(name: str, part: Any) -> Lora:
     if isinstance(part, str | Path):
         return Lora(_file(name, part))
     if not isinstance(part, Mapping) or "path" not in part or set(part) - {"path", "scale"}:
-        raise _wrong(name, part, "a path, or a list of {path, scale}")
+        raise wrong(name, part, "a path, or a list of {path, scale}")
     scale = part.get("scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, int | float):
-        raise _wrong(name, part, "a list of {path, scale} with a number for scale")
+        raise wrong(name, part, "a list of {path, scale} with a number for scale")
     return Lora(_file(name, part["path"]), float(scale))
 
 
-_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    "gpu_layers": _whole(-1),
-    "use_extra_bufts": _truth,
-    "threads": _whole(1, MOST_THREADS),
-    "threads_batch": _whole(1, MOST_THREADS),
-    "batch": _whole(1),
-    "ubatch": _whole(1),
+_CHECKS: Mapping[str, option.Check] = {
+    "gpu_layers": whole(-1),
+    "use_extra_bufts": truth,
+    "threads": whole(1, MOST_THREADS),
+    "threads_batch": whole(1, MOST_THREADS),
+    "batch": whole(1),
+    "ubatch": whole(1),
     "lora": _lora,
-    "mmap": _truth,
-    "mlock": _truth,
+    "mmap": truth,
+    "mlock": truth,
     "flash_attention": _truth_or_auto,
-    "exact": _truth,
-    "cache_type_k": _one_of(CACHE_TYPES),
-    "cache_type_v": _one_of(CACHE_TYPES),
-    "swa_full": _truth,
-    "rope_freq_base": _number,
-    "rope_freq_scale": _number,
+    "exact": truth,
+    "cache_type_k": one_of(CACHE_TYPES),
+    "cache_type_v": one_of(CACHE_TYPES),
+    "swa_full": truth,
+    "rope_freq_base": amount,
+    "rope_freq_scale": amount,
     "mmproj": _mmproj,
-    "offload_kqv": _truth,
-    "pooling": _one_of(POOLINGS),
-    "text_interval": _number,
+    "offload_kqv": truth,
+    "pooling": one_of(POOLINGS),
+    "text_interval": amount,
 }

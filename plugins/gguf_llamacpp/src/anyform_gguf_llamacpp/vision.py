@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from anyform.contract.errors import Invalid
-from anyform.text.slot import Media
+from anyform.text.slot import Media, stand_in
 from anyform_gguf_llamacpp.guard import Guard
 
 _TEXT, _IMAGE = 0, 1
@@ -97,8 +97,7 @@ class Projector:
             size = int(mtmd.mtmd_input_chunk_get_n_tokens(chunk))
             self._check_size(chunk, size)
             start = len(tokens)
-            base = int.from_bytes(digest[:8], "little") + (place << 64)
-            tokens.extend(-1 - ((base << 24) + offset) for offset in range(size))
+            tokens.extend(stand_in(digest, offset, place) for offset in range(size))
             positions = int(mtmd.mtmd_input_chunk_get_n_pos(chunk))
             media.append(Media(start, len(tokens), positions, (owner, chunk)))
         return tokens, tuple(media)
