@@ -59,6 +59,7 @@ def test_every_table_of_the_file() -> None:
         [server]
         port = 8080
         allowed_hosts = ["box.lan"]
+        media_folders = ["pictures", "/srv/pictures"]
         [models]
         paths = ["a.gguf", "~/b.gguf"]
         folders = ["/srv/models"]
@@ -76,6 +77,7 @@ def test_every_table_of_the_file() -> None:
     assert (found.server.host, found.server.port, found.server.allowed_hosts) == ("127.0.0.1", 8080, ("box.lan",))
     assert found.models.paths == (Path.cwd() / "a.gguf", home / "b.gguf")
     assert found.models.folders == (Path("/srv/models").absolute(),)
+    assert found.server.media_folders == (Path.cwd() / "pictures", Path("/srv/pictures").absolute())
     assert found.models.aliases == {"small": "qwen3:Q4_K_M"}
     assert found.defaults == Settings(context=4096)
     assert found.model == {"qwen3:Q4_K_M": ModelConfig(parallel=2, options={"gpu_layers": 3})}
@@ -257,6 +259,9 @@ def test_the_sample_sets_nothing_until_its_signs_are_taken_away() -> None:
         ("[server]\ngrace_s = -1", "server.grace_s is -1. It must be a whole number from 0 up."),
         ("[server]\nbody_bytes = 0", "server.body_bytes is 0. It must be a whole number from 1 up."),
         ("[server]\nmedia_bytes = -1", "server.media_bytes is -1. It must be a whole number from 0 up."),
+        ("[server]\nfetch_s = 0", "server.fetch_s is 0. It must be a whole number from 1 up."),
+        ('[server]\nfetch = "maybe"', "server.fetch is 'maybe'. It must be true or false."),
+        ("[server]\nfetch_hosts = [3]", "server.fetch_hosts.0 is 3. It must be text in quotes."),
         ("[server]\nhost = 3", "server.host is 3. It must be text in quotes."),
         ("server = 3", "server is 3. It must be a table."),
         ("[defaults]\ncontext = -1", "defaults.context is -1. It must be a whole number from 1 up."),

@@ -27,7 +27,7 @@ from anyform.workers.lifecycle import Lifecycle
 Location = tuple[int | str, ...]
 
 LOWEST: dict[Any, dict[str, float]] = {
-    HttpConfig: {"port": 0, "body_bytes": 1, "media_bytes": 0, "queue": 0, "grace_s": 0},
+    HttpConfig: {"port": 0, "body_bytes": 1, "media_bytes": 0, "fetch_s": 1, "queue": 0, "grace_s": 0},
     Settings: {"context": 1, "parallel": 1},
     ModelConfig: {"context": 1, "parallel": 1},
     CommandConfig: {"ready_timeout_s": 0, "memory_bytes": 0},
@@ -151,7 +151,11 @@ def _placed(config: Config, file: Path | None) -> Config:
     log = replace(config.log, file=place(config.log.file) if config.log.file else None)
     commands = {name: replace(table, command=_program(table.command, home)) for name, table in config.command.items()}
     state = place(config.state) if config.state else None
-    server = replace(config.server, default_model=config.default_model)
+    server = replace(
+        config.server,
+        default_model=config.default_model,
+        media_folders=tuple(map(place, config.server.media_folders)),
+    )
     return replace(config, server=server, models=models, log=log, command=commands, state=state)
 
 

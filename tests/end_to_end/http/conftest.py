@@ -145,6 +145,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "snail.echo.json", options={"load_delay_s": 60.0})
     write(root / "chatter.echo.json", tasks=["chat"])
     write(root / "embedder.echo.json", tasks=["embed"])
+    write(root / "hearer.echo.json", tasks=["transcribe", "translate"])
+    write(root / "slow-hearer.echo.json", tasks=["transcribe"], options={"delay_s": 0.02})
     write(root / "owner" / "bird" / "a.echo.json", name="bird", variant="Q4", order=1)
     write(root / "owner" / "bird" / "b.echo.json", name="bird", variant="Q8", order=0)
     return root

@@ -18,7 +18,22 @@ from anyform.builtin.echo_engine import EchoModel, held_back, words
 from anyform.contract.errors import Closed, ContextExceeded, Invalid, Unsupported
 from anyform.contract.events import Done, Event, Finish, Reasoning, Scores, Text, ToolCall, Usage, Vector
 from anyform.contract.facts import Metadata, Settings
-from anyform.contract.jobs import Chat, Complete, Embed, Generation, Message, Rerank, Sampling, Tool
+from anyform.contract.jobs import (
+    Answer,
+    Caption,
+    Chat,
+    Classify,
+    Complete,
+    Embed,
+    Generation,
+    Message,
+    Picture,
+    Rerank,
+    Sampling,
+    Sound,
+    Tool,
+    ZeroShot,
+)
 from anyform.contract.jobs import Text as Words
 from anyform.contract.model import Stop
 from anyform.kernel.files import FolderFiles
@@ -108,6 +123,45 @@ def test_embeddings_have_length_one_and_depend_on_words_alone() -> None:
 def test_rerank_scores_by_overlap() -> None:
     events = list(model().generate(Rerank(query="big cat", documents=("a dog", "a big dog", "the big cat")), Stop()))
     assert events[1] == Scores(values=(0.0, 0.5, 1.0))
+
+
+CAT = Picture(data=b"a cat" + bytes(3000), media_type="image/png")
+
+
+def test_texts_and_pictures_are_classified_by_their_bytes_alone() -> None:
+    events = list(model().generate(Classify(inputs=("a b", "b  A", CAT), top_k=3), Stop()))
+    first, same, other = [event for event in events if isinstance(event, Scores)]
+    assert (first.values, first.labels) == (pytest.approx(same.values), same.labels)
+    assert (other.index, len(other.labels)) == (2, 3)
+    assert sorted(other.values, reverse=True) == list(other.values)
+    assert done(events).usage == Usage(prompt_tokens=2 + 2 + 3)
+
+
+def test_labels_are_looked_for_among_words_and_bytes() -> None:
+    job = ZeroShot(inputs=("my cat", CAT, "neither"), labels=("dog", "cat"))
+    events = list(model().generate(job, Stop()))
+    scores = [event.values for event in events if isinstance(event, Scores)]
+    assert scores[:2] == [pytest.approx((0.1 / 1.2, 1.1 / 1.2))] * 2
+    assert scores[2] == (0.5, 0.5)
+
+
+def test_a_picture_is_described_and_asked_about() -> None:
+    events = list(model().generate(Caption(picture=CAT), Stop()))
+    assert said(events) == "image/png of 3005 bytes"
+    events = list(model().generate(Answer(picture=CAT, question="what is it?", max_tokens=4), Stop()))
+    assert said(events) == "what is it? image/png"
+    assert done(events).finishes == (Finish(reason="length"),)
+
+
+def test_only_a_model_with_vision_takes_pictures_in_conversations() -> None:
+    message = Message(role="user", parts=(Words(text="look"), CAT))
+    with pytest.raises(Unsupported, match="no picture"):
+        list(model().generate(Chat(messages=(message,)), Stop()))
+    seeing = EchoModel("e", echo.TASKS, 100, 1, {}, sees=True)
+    assert said(list(seeing.generate(Chat(messages=(message,)), Stop()))) == "look [image/png of 3005 bytes] "
+    sound = Message(role="user", parts=(Sound(data=b"x"),))
+    with pytest.raises(Unsupported, match="no sound"):
+        list(seeing.generate(Chat(messages=(sound,)), Stop()))
 
 
 @pytest.mark.parametrize("generation", [Generation(grammar='root ::= "x"'), Generation(schema={})])

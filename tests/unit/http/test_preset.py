@@ -22,6 +22,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         {"tools": [TOOL], "tool_choice": "auto", "chat_template_kwargs": {"enable_thinking": False}},
         {"reasoning_effort": "low", "response_format": {"type": "json_object"}},
         {"encoding_format": "base64", "dimensions": 64, "truncate": True},
+        {"labels": ["cat", "dog"], "top_k": 3, "max_length": 20},
         {"a_backends_own": object()},
     ],
 )
@@ -32,12 +33,16 @@ def test_what_a_rule_may_say(request_fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("request_fields", "said"),
     [
-        *(({name: "x"}, f"here.{name} is nothing that a rule may say") for name in ("model", "messages", "prompt")),
+        *(
+            ({name: "x"}, f"here.{name} is nothing that a rule may say")
+            for name in ("model", "messages", "images", "question")
+        ),
         ({"input": "x"}, "here.input is nothing that a rule may say"),
         ({"stream": True}, "here.stream is nothing that a rule may say"),
         ({"max_tokens": "x"}, "'here.max_tokens': expected an integer"),
         ({"max_tokens": True}, "'here.max_tokens': expected an integer"),
         ({"max_completion_tokens": -1}, "'here.max_completion_tokens': -1 is below"),
+        ({"max_length": 0}, "'here.max_length': 0 is below"),
         ({"tools": 3}, "'here.tools': expected an array"),
         ({"tools": [{"type": "function"}]}, "'here.tools[0].function'"),
         ({"tool_choice": 3}, "'here.tool_choice': expected a string or an object"),

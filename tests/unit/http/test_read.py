@@ -24,7 +24,8 @@ from anyform.contract.jobs import (
     Text,
     Tool,
 )
-from anyform.http import chat, completion, embedding, rerank
+from anyform.http import chat, classification, completion, embedding, multimodal, rerank
+from anyform.http.media import Media
 
 LIMIT = 1000
 USER = [{"role": "user", "content": "hi"}]
@@ -32,7 +33,7 @@ PNG = b64encode(b"\x89PNG....").decode()
 
 
 def chatted(**fields: Any) -> Chat:
-    (job,) = chat.read({"model": "m", "messages": USER, **fields}, LIMIT).jobs
+    (job,) = chat.read({"model": "m", "messages": USER, **fields}, Media(LIMIT)).jobs
     assert isinstance(job, Chat)
     return job
 
@@ -42,7 +43,7 @@ def completed(**fields: Any) -> tuple[Complete, ...]:
 
 
 def test_the_least_chat() -> None:
-    ask = chat.read({"model": "a/b:Q8_0", "messages": USER}, LIMIT)
+    ask = chat.read({"model": "a/b:Q8_0", "messages": USER}, Media(LIMIT))
     assert ask.model == "a/b:Q8_0"
     assert ask.stream is False
     assert ask.jobs == (Chat(messages=(Message(role="user", parts=(Text(text="hi"),)),)),)
@@ -366,9 +367,19 @@ JSON = st.recursive(
 FIELDS = (
     "model messages prompt input documents query stream stream_options tools tool_choice response_format logit_bias "
     "stop n best_of temperature logprobs top_logprobs max_tokens seed grammar chat_template_kwargs suffix echo "
-    "dimensions encoding_format top_n"
+    "dimensions encoding_format top_n image images image_url labels candidate_labels multi_label question max_length"
 )
-READS = (lambda body: chat.read(body, LIMIT), completion.read, embedding.read, rerank.read)
+READS = (
+    lambda body: chat.read(body, Media(LIMIT)),
+    completion.read,
+    lambda body: embedding.read(body, Media(LIMIT)),
+    rerank.read,
+    lambda body: classification.read(body, Media(LIMIT)),
+    lambda body: classification.read_pictures(body, Media(LIMIT)),
+    lambda body: classification.read_clip(body, Media(LIMIT)),
+    lambda body: multimodal.read_caption(body, Media(LIMIT)),
+    lambda body: multimodal.read_answer(body, Media(LIMIT)),
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -448,10 +459,21 @@ def test_completion_refuses(fields: dict[str, Any], param: str) -> None:
         ([1, 2], ((1, 2),)),
         ([[1, 2], [3]], ((1, 2), (3,))),
         (["a"] * 2048, ("a",) * 2048),
+        ({"image": PNG}, (Picture(data=b"\x89PNG...."),)),
+        (
+            [{"text": "a"}, {"image": f"data:image/png;base64,{PNG}"}],
+            ("a", Picture(data=b"\x89PNG....", media_type="image/png")),
+        ),
+        (
+            [{"type": "image_url", "image_url": {"url": f"data:;base64,{PNG}"}}, [1], "a"],
+            (Picture(data=b"\x89PNG...."), (1,), "a"),
+        ),
+        (f"data:image/png;base64,{PNG}", (Picture(data=b"\x89PNG....", media_type="image/png"),)),
+        ("data: image", ("data: image",)),
     ],
 )
 def test_embedding_inputs(value: object, expected: object) -> None:
-    ask = embedding.read({"model": "m", "input": value, "dimensions": 4})
+    ask = embedding.read({"model": "m", "input": value, "dimensions": 4}, Media(LIMIT))
     assert ask.jobs == (Embed(inputs=expected, dimensions=4),)  # type: ignore[arg-type]
 
 
@@ -465,6 +487,13 @@ def test_embedding_inputs(value: object, expected: object) -> None:
         ({"input": [[]]}, "input[0]"),
         ({"input": 3}, "input"),
         ({"input": ["a"] * 2049}, "input"),
+        ({"input": {}}, "input.image"),
+        ({"input": [{"text": ""}]}, "input[0].text"),
+        ({"input": [{"text": "a", "image": PNG}]}, "input[0]"),
+        ({"input": [{"image": "@"}]}, "input[0].image"),
+        ({"input": [{"image": "http://127.0.0.1/"}]}, "input[0].image"),
+        ({"input": [{"image": PNG}] * 257}, "input[256].image"),
+        ({"input": ["a", True]}, "input[1]"),
         ({"dimensions": 0}, "dimensions"),
         ({"encoding_format": "hex"}, "encoding_format"),
         ({"model": None}, "model"),
@@ -472,7 +501,7 @@ def test_embedding_inputs(value: object, expected: object) -> None:
 )
 def test_embedding_refuses(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(Fault) as caught:
-        embedding.read({"model": "m", "input": "a", **fields})
+        embedding.read({"model": "m", "input": "a", **fields}, Media(LIMIT))
     assert caught.value.details["param"] == param
 
 

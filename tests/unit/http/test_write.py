@@ -26,7 +26,8 @@ from anyform.contract.events import (
     Usage,
     Vector,
 )
-from anyform.http import chat, completion, embedding, rerank
+from anyform.http import chat, classification, completion, embedding, multimodal, rerank
+from anyform.http.media import Media
 from anyform.http.reply import Ask, Head
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "http"
@@ -42,11 +43,19 @@ START = Progress(stage="prompt", total=7)
 
 
 def _chat(**fields: Any) -> Ask:
-    return chat.read({"model": HEAD.model, "messages": USER, **fields}, 1000)
+    return chat.read({"model": HEAD.model, "messages": USER, **fields}, Media(1000))
 
 
 def _complete(**fields: Any) -> Ask:
     return completion.read({"model": HEAD.model, "prompt": "p", **fields})
+
+
+def _caption(**fields: Any) -> Ask:
+    return multimodal.read_caption({"model": HEAD.model, "image": "AAAA", **fields}, Media(1000))
+
+
+def _answer(**fields: Any) -> Ask:
+    return multimodal.read_answer({"model": HEAD.model, "image": "AAAA", "question": "q", **fields}, Media(1000))
 
 
 SAID: Sequence[Event] = (
@@ -111,7 +120,7 @@ CASES: dict[str, tuple[Ask, Sequence[Any]]] = {
     "completion-logprobs.json": (_complete(logprobs=2), WEIGHED),
     "completion-logprobs.sse": (_complete(logprobs=2, **STREAM), WEIGHED),
     "embedding.json": (
-        embedding.read({"model": HEAD.model, "input": ["a", "b"]}),
+        embedding.read({"model": HEAD.model, "input": ["a", "b"]}, Media(1000)),
         (
             Vector(data=struct.pack("<3f", 0.1, -1e-7, 1.0), dimensions=3, index=1),
             Vector(data=struct.pack("<3f", 0.5, 0.25, 0), dimensions=3, index=0),
@@ -119,7 +128,7 @@ CASES: dict[str, tuple[Ask, Sequence[Any]]] = {
         ),
     ),
     "embedding-base64.json": (
-        embedding.read({"model": HEAD.model, "input": "a", "encoding_format": "base64"}),
+        embedding.read({"model": HEAD.model, "input": "a", "encoding_format": "base64"}, Media(1000)),
         (Vector(data=struct.pack("<2f", 0.5, -0.5), dimensions=2), Done(usage=Usage(prompt_tokens=4))),
     ),
     "rerank.json": (
@@ -130,6 +139,25 @@ CASES: dict[str, tuple[Ask, Sequence[Any]]] = {
         rerank.read({"model": HEAD.model, "query": "q", "documents": ["a", "b", "c"], "top_n": 2}),
         (Scores(values=(0.5, -0.75, 0.6)), Done(usage=Usage(prompt_tokens=4))),
     ),
+    "classification.json": (
+        classification.read({"model": HEAD.model, "input": ["a", "b"]}, Media(1000)),
+        (
+            START,
+            Scores(values=(0.25, 0.75), labels=("bad", "fine"), index=1),
+            Scores(values=(0.9, 0.1), labels=("bad", "schön"), index=0),
+            Done(usage=Usage(prompt_tokens=4)),
+        ),
+    ),
+    "classification-labels.json": (
+        classification.read({"model": HEAD.model, "input": "a", "labels": ["x", "y", "z"], "top_k": 2}, Media(1000)),
+        (Scores(values=(0.25, 0.5, 0.25), labels=("x", "y", "z")), Done(usage=Usage(prompt_tokens=4))),
+    ),
+    "caption.json": (_caption(), SAID),
+    "caption.sse": (_caption(**STREAM), SAID),
+    "caption-usage.sse": (_caption(**COUNTED), SAID),
+    "caption-nothing.json": (_caption(), (Done(),)),
+    "answer.json": (_answer(), SAID),
+    "answer.sse": (_answer(**STREAM), SAID),
 }
 
 
@@ -224,7 +252,9 @@ def test_floats_and_base64_say_the_same() -> None:
     numbers = struct.unpack("<5f", struct.pack("<5f", 0.1, -3.3333333, 1e-30, 1 / 3, 0.0))
     data = struct.pack("<5f", *numbers)
     events = (Vector(data=data, dimensions=5), Done())
-    plain = json.loads(written(embedding.read({"model": "m", "input": "a"}), events))
-    packed = json.loads(written(embedding.read({"model": "m", "input": "a", "encoding_format": "base64"}), events))
+    plain = json.loads(written(embedding.read({"model": "m", "input": "a"}, Media(1000)), events))
+    packed = json.loads(
+        written(embedding.read({"model": "m", "input": "a", "encoding_format": "base64"}, Media(1000)), events)
+    )
     assert b64decode(packed["data"][0]["embedding"]) == data
     assert struct.pack("<5f", *plain["data"][0]["embedding"]) == data

@@ -30,8 +30,12 @@ from anyform.contract.model import LoadedModel
 
 ANYFORM_CONTRACT = 1
 
-TASKS = ("chat", "complete", "embed", "rerank")
+TEXT_TASKS = ("chat", "complete", "embed", "rerank")
+"""What a model does whose file does not say it."""
+TASKS = (*TEXT_TASKS, "classify", "zero_shot", "caption", "answer", "transcribe", "translate")
 FEATURES = ("tools", "thinking")
+"""Those too."""
+SIGHT = "vision"
 CONTEXT = 4096
 BYTES_PER_TOKEN = 64
 
@@ -63,7 +67,7 @@ def list_backends() -> list[BackendInfo]:
             name="echo",
             reads=("echo",),
             tasks=TASKS,
-            features=FEATURES,
+            features=(*FEATURES, SIGHT),
             local_options=("crash", "crash_unless"),
             reductions=(careful,),
         )
@@ -95,7 +99,7 @@ def extract_metadata(files: ModelFiles, match: FormatMatch) -> Metadata:
         name=match.name or str(data.get("name", "")),
         version="1",
         architecture="echo",
-        tasks=tuple(data.get("tasks", TASKS)),
+        tasks=tuple(data.get("tasks", TEXT_TASKS)),
         parameters=data.get("parameters"),
         context=data.get("context", CONTEXT),
         weight_bytes=files.files.get(match.entry),
@@ -118,7 +122,7 @@ def estimate_memory(metadata: Metadata, settings: Settings) -> MemoryEstimate:
 
 @hookimpl
 def probe_backend() -> Capabilities:
-    return Capabilities(engine_version="1", features=FEATURES)
+    return Capabilities(engine_version="1", features=(*FEATURES, SIGHT))
 
 
 @hookimpl
@@ -132,7 +136,8 @@ def load(plan: Plan) -> LoadedModel:
     time.sleep(options.get("load_delay_s", 0))
     from anyform.builtin.echo_engine import EchoModel
 
-    model = EchoModel(plan.model, plan.metadata.tasks, context, parallel, options)
+    sees = SIGHT in plan.metadata.features
+    model = EchoModel(plan.model, plan.metadata.tasks, context, parallel, options, sees)
     model.crash_at("load")
     return model
 

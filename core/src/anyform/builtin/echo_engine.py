@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -22,26 +23,57 @@ from anyform.contract.events import (
     Progress,
     Reasoning,
     Scores,
+    Segment,
     Text,
     TokenLogprob,
     ToolCall,
     Usage,
     Vector,
 )
-from anyform.contract.jobs import Chat, Complete, Embed, Generation, Job, Picture, Rerank, Tool
+from anyform.contract.jobs import (
+    Answer,
+    Caption,
+    Chat,
+    Classify,
+    Complete,
+    Embed,
+    Generation,
+    Job,
+    Message,
+    Part,
+    Picture,
+    Rerank,
+    Sound,
+    Tool,
+    Transcribe,
+    Translate,
+    ZeroShot,
+)
+from anyform.contract.jobs import Text as Words
 from anyform.contract.model import Stop
 
 DIMENSIONS = 8
+LABELS = ("red", "orange", "yellow", "green", "blue", "indigo", "violet", "white")
+"""What texts and pictures are classified as, for no reason but their bytes."""
 THOUGHT = "I shall repeat this."
+PATCH = 1024
+"""Bytes of a picture that make a token."""
 
 
 class EchoModel:
     """Answers with the words of its input; every word with the space before it is a token."""
 
     def __init__(
-        self, name: str, tasks: Sequence[str], context: int, parallel: int, options: Mapping[str, Any]
+        self,
+        name: str,
+        tasks: Sequence[str],
+        context: int,
+        parallel: int,
+        options: Mapping[str, Any],
+        sees: bool = False,
     ) -> None:
-        """*context*: words; *options*: see `echo.OPTIONS`."""
+        """*context*: words; *options*: see `echo.OPTIONS`; *sees*: whether conversations may have pictures."""
+        self._sees = sees
         self.parallel = parallel
         self._name = name
         self._tasks = tasks
@@ -59,11 +91,19 @@ class EchoModel:
         match job:
             case Chat() | Complete():
                 return self._answer(job, stop)
+            case Caption() | Answer():
+                return self._answer(_told(job), stop)
             case Embed():
                 return self._embed(job)
             case Rerank():
                 return self._rerank(job)
-        raise Unsupported(f"echo does not {job.task}.", "It can chat, complete, embed and rerank.")
+            case Classify():
+                return self._classify(job)
+            case ZeroShot():
+                return self._match(job)
+            case Transcribe() | Translate():
+                return self._transcribe(job, stop)
+        raise Unsupported(f"echo does not {job.task}.", f"It can {', '.join(self._tasks)}.")
 
     def close(self) -> None:
         self._closed.set()
@@ -79,7 +119,7 @@ class EchoModel:
         wanted = job.generation
         if wanted.grammar or wanted.schema is not None:
             raise Unsupported("echo follows no grammar and no JSON schema.", "Leave response_format out.")
-        prompt, source = _prompt(job)
+        prompt, source = _prompt(job, self._sees)
         tool = _forced_tool(job)
         used = self._admit(prompt)
         yield Progress(stage="prompt", done=used, total=used)
@@ -132,6 +172,49 @@ class EchoModel:
         yield Progress(stage="prompt", done=used, total=used)
         yield Scores(values=tuple(overlap(job.query, document) for document in job.documents))
         yield Done(finishes=(Finish(),), usage=Usage(prompt_tokens=used))
+
+    def _classify(self, job: Classify) -> Iterator[Event]:
+        inputs = [_pieces(given) for given in job.inputs]
+        used = sum(self._admit(tokens, answer=0) for tokens in inputs)
+        yield Progress(stage="prompt", done=used, total=used)
+        for index, tokens in enumerate(inputs):
+            shares = _shares([math.exp(number) for number in embedding(tokens, DIMENSIONS)])
+            best = sorted(zip(shares, LABELS, strict=True), reverse=True)[: job.top_k]
+            yield Scores(
+                values=tuple(share for share, _ in best), labels=tuple(label for _, label in best), index=index
+            )
+        yield Done(finishes=(Finish(),), usage=Usage(prompt_tokens=used))
+
+    def _match(self, job: ZeroShot) -> Iterator[Event]:
+        asked = [word for label in job.labels for word in words(label)]
+        used = sum(self._admit(asked + _pieces(given), answer=0) for given in job.inputs)
+        yield Progress(stage="prompt", done=used, total=used)
+        for index, given in enumerate(job.inputs):
+            shares = _shares([0.1 + _has(given, label) for label in job.labels])
+            yield Scores(values=tuple(shares), labels=job.labels, index=index)
+        yield Done(finishes=(Finish(),), usage=Usage(prompt_tokens=used))
+
+    def _transcribe(self, job: Transcribe | Translate, stop: Stop) -> Iterator[Event]:
+        """What the bytes of the sound are as text: a segment a line, a second a word."""
+        said = [words(line) for line in heard(job.audio).splitlines()]
+        used = self._admit(words(job.prompt), answer=0)
+        began = time.monotonic()
+        yield Progress(stage="audio", total=sum(map(len, said)))
+        second = 0
+        for line in said:
+            for _ in line:
+                if not self._cancelled(stop):
+                    self._step(stop)
+            if self._cancelled(stop):
+                break
+            yield _segment(line, second, isinstance(job, Transcribe) and job.words)
+            second += len(line)
+        yield Done(
+            finishes=(Finish(reason="cancelled" if stop.is_set() else "stop"),),
+            usage=Usage(prompt_tokens=used, completion_tokens=second),
+            generate_s=time.monotonic() - began,
+            extra={"duration": float(sum(map(len, said))), "language": _spoken_in(job)},
+        )
 
     def _admit(self, tokens: Sequence[str], answer: int = 1) -> int:
         if self._closed.is_set():
@@ -245,22 +328,77 @@ def held_back(text: str, stops: Sequence[str]) -> int:
     return max(sizes, default=0)
 
 
-def _prompt(job: Chat | Complete) -> tuple[list[str], str]:
+def seen(picture: Picture) -> str:
+    """All that echo says of a picture."""
+    return f"{picture.media_type or 'picture'} of {len(picture.data)} bytes"
+
+
+def heard(sound: Sound) -> str:
+    """All that echo hears in a sound. Raises Invalid."""
+    try:
+        return sound.data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Invalid(
+            f"Invalid 'file': echo hears nothing in it: {error}.", "Send text, in UTF-8.", param="file"
+        ) from error
+
+
+def _segment(line: Sequence[str], second: int, timed: bool) -> Segment:
+    each = [{"word": word, "start": float(at), "end": at + 1.0} for at, word in enumerate(line, second)]
+    extra = {"words": each} if timed else {}
+    return Segment(text=f" {''.join(line).strip()}", start=float(second), end=float(second + len(line)), extra=extra)
+
+
+def _spoken_in(job: Transcribe | Translate) -> str:
+    return (job.language or "en") if isinstance(job, Transcribe) else "en"
+
+
+def _told(job: Caption | Answer) -> Complete:
+    """What is said of a picture, as a text to repeat: after the question, if there is one."""
+    asked = f"{job.question} {seen(job.picture)}" if isinstance(job, Answer) else seen(job.picture)
+    return Complete(prompt=asked, generation=Generation(max_tokens=job.max_tokens))
+
+
+def _has(given: str | Picture, label: str) -> float:
+    """How much of *label* is in a text; whether it is among the bytes of a picture."""
+    return overlap(label, given) if isinstance(given, str) else float(label.encode() in given.data)
+
+
+def _shares(numbers: Sequence[float]) -> list[float]:
+    """*numbers* that are above 0, divided by their sum."""
+    total = sum(numbers)
+    return [number / total for number in numbers]
+
+
+def _prompt(job: Chat | Complete, sees: bool) -> tuple[list[str], str]:
     """All tokens of the prompt, and the text to repeat."""
     if isinstance(job, Complete):
         text = job.prompt if isinstance(job.prompt, str) else " ".join(map(str, job.prompt))
         return words(text), text
-    if any(getattr(part, "media_type", None) is not None for message in job.messages for part in message.parts):
-        raise Unsupported("echo reads text only, no picture and no sound.", "Ask a model with vision.")
-    asked = [message.text for message in job.messages if message.role == "user"]
-    return [word for message in job.messages for word in words(message.text)], asked[-1] if asked else ""
+    said = [(message.role, _heard(message, sees)) for message in job.messages]
+    asked = [text for role, text in said if role == "user"]
+    return [word for _, text in said for word in words(text)], asked[-1] if asked else ""
+
+
+def _heard(message: Message, sees: bool) -> str:
+    return "".join(_part(part, sees) for part in message.parts)
+
+
+def _part(part: Part, sees: bool) -> str:
+    if isinstance(part, Words):
+        return part.text
+    if sees and isinstance(part, Picture):
+        return f" [{seen(part)}] "
+    raise Unsupported("echo reads text only, no picture and no sound.", "Ask a model with vision.")
 
 
 def _pieces(given: str | tuple[int, ...] | Picture) -> list[str]:
-    """The words of a text, the ids of tokens, the bytes of a picture."""
+    """The words of a text, the ids of tokens, the patches of a picture."""
     if isinstance(given, str):
         return words(given)
-    return [str(one) for one in (given.data if isinstance(given, Picture) else given)]
+    if isinstance(given, Picture):
+        return [str(zlib.crc32(given.data[at : at + PATCH])) for at in range(0, len(given.data), PATCH)]
+    return [str(one) for one in given]
 
 
 def _spoken(source: str, wanted: Generation, index: int) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from anyform import __version__
 from anyform.contract.errors import Fault
-from anyform.http import chat, completion, embedding, fault, fields, rerank
+from anyform.http import chat, classification, completion, embedding, fault, fields, multimodal, rerank, transcription
 from anyform.http.arrival import Bounded
 from anyform.http.config import HttpConfig
 from anyform.http.control import Control
@@ -30,6 +30,7 @@ from anyform.http.model import Models
 from anyform.http.plugin import Installed
 from anyform.http.pull import Pull
 from anyform.http.registry import Registry
+from anyform.http.reply import Ask
 from anyform.http.service import Read, Service
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def create(runtime: Runtime, config: HttpConfig | None = None, pulls: Pulls | No
     app.add_middleware(Guard, config=config)
     app.add_middleware(Bounded, arrivals=service.arrivals)
     _add_faults(app)
-    _add_texts(app, service)
+    _add_jobs(app, service)
     app.state.events, installed = Events(runtime.news), Installed(service, app)
     _add_rest(app, service, installed)
     installed.add_routes()
@@ -71,18 +72,29 @@ async def _lifespan(service: Service, app: FastAPI) -> AsyncIterator[None]:
     service.threads.close()
 
 
-def _add_texts(app: FastAPI, service: Service) -> None:
+def _add_jobs(app: FastAPI, service: Service) -> None:
     """Resources whose body becomes a job."""
-    media = service.config.media_bytes
     reads: dict[str, Read] = {
-        "/v1/chat/completions": partial(chat.read, media_bytes=media),
-        "/v1/completions": completion.read,
+        "/v1/chat/completions": chat.read,
+        "/v1/completions": _without(completion.read),
         "/v1/embeddings": embedding.read,
-        "/v1/rerank": rerank.read,
-        "/rerank": rerank.read,
+        "/v1/rerank": _without(rerank.read),
+        "/rerank": _without(rerank.read),
+        "/v1/classify": classification.read,
+        "/v1/vision/classify": classification.read_pictures,
+        "/v1/vision/clip": classification.read_clip,
+        "/v1/multimodal/caption": multimodal.read_caption,
+        "/v1/multimodal/vqa": multimodal.read_answer,
+        "/v1/audio/transcriptions": transcription.read,
+        "/v1/audio/translations": transcription.read_translation,
     }
     for path, read in reads.items():
         app.add_api_route(path, _endpoint(service, read), methods=["POST"], response_model=None)
+
+
+def _without(read: Callable[[Mapping[str, Any]], Ask]) -> Read:
+    """*read* of a resource that knows no media."""
+    return lambda body, media: read(body)
 
 
 def _endpoint(service: Service, read: Read) -> Callable[[Request], Awaitable[Response]]:

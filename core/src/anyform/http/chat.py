@@ -10,16 +10,17 @@ from anyform.contract.events import Done, Event, Reasoning, Text, TokenLogprob, 
 from anyform.contract.jobs import Chat, Generation
 from anyform.http import generation, message
 from anyform.http.fields import Fields, wrong
+from anyform.http.media import Media
 from anyform.http.reply import JSON, SSE, Ask, Chunk, Head, Writer, added, dumps, finish, logprob, whole
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
-def read(body: Mapping[str, Any], media_bytes: int) -> Ask:
+def read(body: Mapping[str, Any], media: Media) -> Ask:
     """The request as a Chat job. Raises Invalid, Unsupported, TooLarge."""
     fields = Fields(body)
     model = fields.need_text("model")
-    job = _job(fields, media_bytes)
+    job = _job(fields, media)
     stream = bool(fields.flag("stream"))
     counted = generation.includes_usage(fields, stream)
 
@@ -29,12 +30,12 @@ def read(body: Mapping[str, Any], media_bytes: int) -> Ask:
     return Ask(model=model, jobs=(job,), writer=writer, stream=stream, prompt="messages")
 
 
-def _job(fields: Fields, media_bytes: int) -> Chat:
+def _job(fields: Fields, media: Media) -> Chat:
     tools = message.tools(fields)
     thinking, options = _template(fields)
     parallel = fields.flag("parallel_tool_calls")
     return Chat(
-        messages=message.messages(fields, media_bytes),
+        messages=message.messages(fields, media),
         tools=tools,
         tool_choice=message.tool_choice(fields, tools),
         parallel_calls=parallel is not False,

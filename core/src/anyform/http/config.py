@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 PORT = 11540
 
@@ -21,6 +22,14 @@ class HttpConfig:
     body_bytes: int = 32 * 1024**2
     media_bytes: int = 20 * 1024**2
     """One decoded picture or sound inside a request."""
+    fetch: bool = False
+    """Whether pictures that a request names by URL are fetched, from public addresses only."""
+    fetch_hosts: tuple[str, ...] = ()
+    """From these alone: `name`, `*.name`, each maybe with a `:port`; empty: from all, at the ports 80 and 443."""
+    fetch_s: int = 10
+    """How long one may take."""
+    media_folders: tuple[Path, ...] = ()
+    """Folders of which requests may name pictures by path."""
     queue: int = 64
     """Requests that may wait for one model, beside those that run; one more is answered 429."""
     grace_s: int = 1

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings: one vector for each input, as floats or as base64 of little-endian float32."""
+"""POST /v1/embeddings: one vector for each text or picture, as floats or as base64 of little-endian float32."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from anyform.contract.events import Done, Event, Usage, Vector
-from anyform.contract.jobs import Embed
-from anyform.http.fields import Fields, is_tokens, mistyped, tokens, wrong
+from anyform.contract.jobs import Embed, Picture
+from anyform.http.fields import Fields, is_tokens, tokens, wrong
+from anyform.http.input import item, many
+from anyform.http.media import Media
 from anyform.http.reply import JSON, Ask, Head, Writer, dumps
 
-INPUTS = 2048
+Input = str | tuple[int, ...] | Picture
 
 
-def read(body: Mapping[str, Any]) -> Ask:
-    """The request as an Embed job. Raises Invalid."""
+def read(body: Mapping[str, Any], media: Media) -> Ask:
+    """The request as an Embed job. Raises Invalid, TooLarge."""
     fields = Fields(body)
     model = fields.need_text("model")
     form = fields.choice("encoding_format", "float", "base64") or "float"
     job = Embed(
-        inputs=_inputs(fields),
+        inputs=_inputs(fields, media),
         dimensions=fields.integer("dimensions", low=1),
         truncate=bool(fields.flag("truncate")),
     )
@@ -33,36 +35,19 @@ def read(body: Mapping[str, Any]) -> Ask:
     return Ask(model=model, jobs=(job,), writer=writer, prompt="input")
 
 
-def _inputs(fields: Fields) -> tuple[str | tuple[int, ...], ...]:
-    value = fields.data.get("input")
-    param = fields.path("input")
-    if value is None:
-        fields.missing("input")
-    if isinstance(value, str):
-        return (_text(param, value),)
-    if not isinstance(value, list):
-        mistyped(param, "a string or an array", value)
-    if not value:
-        wrong(param, "empty array", "Expected at least one input.")
+def _inputs(fields: Fields, media: Media) -> tuple[Input, ...]:
+    value: Any = fields.data.get("input")
     if is_tokens(value):
-        return (tokens(param, value),)
-    if len(value) > INPUTS:
-        wrong(param, f"{len(value)} inputs", f"Expected at most {INPUTS}.")
-    return tuple(_input(f"{param}[{at}]", item) for at, item in enumerate(value))
+        return (tokens(fields.path("input"), value),)
+    return many(fields, "input", one=lambda param, value: _input(param, value, media))
 
 
-def _input(param: str, item: Any) -> str | tuple[int, ...]:
-    if isinstance(item, str):
-        return _text(param, item)
-    if not isinstance(item, list):
-        mistyped(param, "a string or an array of token ids", item)
-    if not item:
+def _input(param: str, value: Any, media: Media) -> Input:
+    if type(value) is not list:
+        return item(param, value, media)
+    if not value:
         wrong(param, "empty array", "Expected at least one token id.")
-    return tokens(param, item)
-
-
-def _text(param: str, text: str) -> str:
-    return text or wrong(param, "empty string", "Expected some text.")
+    return tokens(param, value)
 
 
 class Whole:

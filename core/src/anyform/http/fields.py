@@ -8,11 +8,30 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from anyform.contract.errors import Invalid, Unsupported
 
+
+class Written(str):
+    """Text of a form, which has no other types: it may stand for a number or a boolean."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file of a form. Its name and media type are what the client says: nothing to rely on."""
+
+    data: bytes
+    filename: str = ""
+    media_type: str = ""
+
+
 KINDS: dict[type, str] = {
+    Written: "a string",
+    Upload: "a file",
     bool: "a boolean",
     int: "an integer",
     float: "a number",
@@ -98,6 +117,8 @@ class Fields:
     def flag(self, *names: str) -> bool | None:
         """A boolean."""
         name, value = self.find(*names)
+        if isinstance(value, Written):
+            value = TRUTHS.get(value.lower(), value)
         if value is not None and not isinstance(value, bool):
             mistyped(self.path(name), "a boolean", value, "Say true or false.")
         return value
@@ -107,6 +128,8 @@ class Fields:
         name, value = self.find(*names)
         if value is None:
             return None
+        if isinstance(value, Written):
+            value = _number(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -119,6 +142,8 @@ class Fields:
         name, value = self.find(*names)
         if value is None:
             return None
+        if isinstance(value, Written):
+            value = _number(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             mistyped(self.path(name), "a number", value)
         self._within(name, value, low, high)
@@ -159,8 +184,10 @@ class Fields:
         return value
 
     def array(self, name: str) -> list[Any] | None:
-        """An array, of anything."""
+        """An array, of anything; in a form, a field that comes once is one of one."""
         value = self.data.get(name)
+        if isinstance(value, Written | Upload):
+            return [value]
         if value is not None and not isinstance(value, list):
             mistyped(self.path(name), "an array", value)
         return value
@@ -219,6 +246,16 @@ class Fields:
     def missing(self, name: str) -> NoReturn:
         """Refuse a body without *name*."""
         raise Missing(f"Missing required parameter: '{self.path(name)}'.", param=self.path(name))
+
+
+TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def _number(text: Written) -> int | float | Written:
+    """The number that a form's text says, as JSON writes numbers; else the text."""
+    if re.fullmatch(r"-?\d{1,20}", text, re.ASCII):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?\d{1,400}(\.\d{1,400})?([eE][+-]?\d{1,4})?", text, re.ASCII) else text
 
 
 def _finite(param: str, value: float) -> float:

@@ -1,15 +1,13 @@
-"""Reads a conversation: OpenAI's messages and tools as the contract's. Media come as data: URLs only."""
+"""Reads a conversation: OpenAI's messages and tools as the contract's."""
 
 from __future__ import annotations
 
-import binascii
 import json
-from base64 import b64decode
 from typing import Any
 
-from anyform.contract.errors import TooLarge
-from anyform.contract.jobs import Call, Message, Part, Picture, Sound, Text, Tool
+from anyform.contract.jobs import Call, Message, Part, Picture, Text, Tool
 from anyform.http.fields import Fields, NotSupported, mistyped, wrong
+from anyform.http.media import Media
 
 ROLES = {
     "system": "system",
@@ -19,27 +17,26 @@ ROLES = {
     "tool": "tool",
     "function": "tool",
 }
-SOUNDS = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
 
-def messages(fields: Fields, limit: int) -> tuple[Message, ...]:
-    """The conversation; *limit*: bytes of one decoded picture or sound."""
+def messages(fields: Fields, media: Media) -> tuple[Message, ...]:
+    """The conversation, with the pictures and sounds of *media*."""
     items = fields.items("messages")
     if items is None:
         fields.missing("messages")
     if not items:
         wrong(fields.path("messages"), "empty array", "Expected at least one message.")
-    return tuple(_message(item, limit) for item in items)
+    return tuple(_message(item, media) for item in items)
 
 
-def _message(item: Fields, limit: int) -> Message:
+def _message(item: Fields, media: Media) -> Message:
     role = item.choice("role", *ROLES)
     if role is None:
         item.missing("role")
     calls = tuple(_call(call) for call in item.items("tool_calls") or ()) if role == "assistant" else ()
     return Message(
         role=ROLES[role],
-        parts=_parts(item, role, bool(calls), limit),
+        parts=_parts(item, role, bool(calls), media),
         calls=calls,
         call_id=item.need_text("tool_call_id") if role == "tool" else "",
         name=item.text("name") or "",
@@ -47,7 +44,7 @@ def _message(item: Fields, limit: int) -> Message:
     )
 
 
-def _parts(item: Fields, role: str, called: bool, limit: int) -> tuple[Part, ...]:
+def _parts(item: Fields, role: str, called: bool, media: Media) -> tuple[Part, ...]:
     content = item.data.get("content")
     if isinstance(content, str):
         return (Text(text=content),) if content else ()
@@ -57,64 +54,27 @@ def _parts(item: Fields, role: str, called: bool, limit: int) -> tuple[Part, ...
         item.missing("content")
     if not isinstance(content, list):
         mistyped(item.path("content"), "a string or an array of objects", content)
-    return tuple(_part(part, limit) for part in item.items("content") or ())
+    return tuple(_part(part, media) for part in item.items("content") or ())
 
 
-def _part(part: Fields, limit: int) -> Part:
+def _part(part: Fields, media: Media) -> Part:
     kind = part.choice("type", "text", "refusal", "image_url", "input_audio")
     if kind is None:
         part.missing("type")
     if kind == "image_url":
-        return _picture(part, limit)
+        return _picture(part, media)
     if kind == "input_audio":
-        return _sound(part.need_inner("input_audio"), limit)
+        return media.sound(part.need_inner("input_audio"))
     return Text(text=part.need_text(kind))
 
 
-def _picture(part: Fields, limit: int) -> Picture:
+def _picture(part: Fields, media: Media) -> Picture:
     if isinstance(part.data.get("image_url"), str):
         url, param = part.need_text("image_url"), part.path("image_url")
     else:
         inner = part.need_inner("image_url")
         url, param = inner.need_text("url"), inner.path("url")
-    media_type, data = data_url(url, param, limit)
-    return Picture(data=data, media_type=media_type)
-
-
-def data_url(url: str, param: str, limit: int) -> tuple[str, bytes]:
-    """Media type and bytes of a base64 data: URL. Nothing is ever fetched."""
-    scheme, _, rest = url.partition(":")
-    if scheme.lower() != "data":
-        wrong(param, f"'{url[:60]}' is not a data: URL and nothing is fetched", "Send it as a data: URL.")
-    head, comma, text = rest.partition(",")
-    kind, _, coding = head.rpartition(";")
-    if not comma or coding.strip().lower() != "base64":
-        wrong(param, "the data: URL is not base64", "Write data:image/png;base64,...")
-    return kind.partition(";")[0].strip().lower(), decode(text, param, limit)
-
-
-def decode(text: str, param: str, limit: int) -> bytes:
-    """Base64, with or without padding, standard or URL-safe."""
-    if len(text) * 3 // 4 > limit + 2:
-        raise TooLarge(f"'{param}' holds more than {limit} bytes.", "Send a smaller one.", param=param, limit=limit)
-    text = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
-    try:
-        data = b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        wrong(param, "it is not base64")
-    if not data:
-        wrong(param, "it is empty")
-    return data
-
-
-_URL_SAFE = str.maketrans("-_", "+/")
-
-
-def _sound(inner: Fields, limit: int) -> Sound:
-    kind = inner.choice("format", *SOUNDS)
-    return Sound(
-        data=decode(inner.need_text("data"), inner.path("data"), limit), media_type=SOUNDS[kind] if kind else ""
-    )
+    return media.written(url, param, bare=False)
 
 
 def _call(item: Fields) -> Call:

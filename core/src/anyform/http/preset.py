@@ -13,12 +13,18 @@ from anyform.http import generation, message
 from anyform.http.chat import EFFORTS
 from anyform.http.fields import Fields, mistyped, wrong
 
-OWN = ("documents", "file", "image", "input", "messages", "model", "prompt", "query", "stream", "stream_options")
+OWN = (
+    "documents", "file", "image", "image_url", "images", "input", "messages", "model", "prompt", "query", "question",
+    "stream", "stream_options",
+)  # fmt: skip
 """What each request says itself."""
 FLAGS = ("echo", "enable_thinking", "parallel_tool_calls", "return_documents", "thinking", "truncate")
 TEXTS = ("language", "negative_prompt", "quality", "size", "style", "suffix", "voice")
 NUMBERS = ("guidance", "speed")
-LOWEST = {"dimensions": 1, "max_completion_tokens": 0, "max_tokens": 0, "steps": 1, "top_n": 1}
+LOWEST = {
+    "dimensions": 1, "max_completion_tokens": 0, "max_length": 1, "max_new_tokens": 1, "max_tokens": 0, "steps": 1,
+    "top_n": 1,
+}  # fmt: skip
 """Whole numbers."""
 CHOICES = {"encoding_format": ("float", "base64"), "reasoning_effort": EFFORTS}
 GENERATION = (

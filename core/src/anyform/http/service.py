@@ -17,15 +17,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from anyform.contract.errors import ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, WorkerDied
+from anyform.contract.errors import ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, Unsupported, WorkerDied
 from anyform.contract.events import Done
 from anyform.contract.model import LoadedModel
-from anyform.http import body, bridge, fault, pull, reply
+from anyform.http import able, body, bridge, fault, form, pull, reply
 from anyform.http.arrival import Arrivals, stopping
 from anyform.http.config import HttpConfig
 from anyform.http.default import Defaults
+from anyform.http.fetch import Fetcher
 from anyform.http.fields import Fields
 from anyform.http.gate import Gate
+from anyform.http.media import Media
 from anyform.http.metrics import Meter, Metrics
 from anyform.kernel.runtime import Use
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
     from anyform.sources.hubpulls import Pulls
 
-Read = Callable[[Mapping[str, Any]], reply.Ask]
+Read = Callable[[Mapping[str, Any], Media], reply.Ask]
 LARGE = 32 * 1024
 """Bytes from which on a body is parsed, and its job sent to a worker, outside of the event loop."""
 NAMES = 10_000
@@ -53,6 +55,7 @@ class Service:
         """How many requests wait for a pull, by the model's name."""
         self.config = config
         self.threads = bridge.Threads()
+        self.fetcher = Fetcher(config, self.threads)
         self.gate = Gate(config.queue)
         self.arrivals = Arrivals()
         self.defaults = Defaults(runtime, self.threads, config.default_model)
@@ -69,11 +72,16 @@ class Service:
     async def answer(self, request: Request, read: Read) -> Response:
         """The response to a request whose body *read* understands."""
         data = await body.read(request, self.config.body_bytes)
-        large = len(data) > LARGE
-        values = await self.threads.quick(body.parse, data) if large else body.parse(data)
+        large, kind = len(data) > LARGE, request.headers.get("content-type", "")
+        parse = partial(form.parse, content_type=kind) if form.is_form(kind) else body.parse
+        values = await self.threads.quick(parse, data) if large else parse(data)
         values = await self.defaults.over(values)
         use = Use(keep_alive_s=Fields(values).duration("keep_alive"))
-        ask = await self.threads.quick(read, values) if large else read(values)
+        media = Media(self.config.media_bytes, self.fetcher)
+        ask = await self.threads.quick(read, values, media) if large else read(values, media)
+        if media.wanted:  # only now, when all else is known to be sound
+            media = Media(self.config.media_bytes, self.fetcher, await self.fetcher.bring(media.wanted))
+            ask, large = await self.threads.quick(read, values, media), True
         return Reply(self, ask, use, self.metrics.begin(request.url.path, ask.model), large)
 
     async def find(self, model: str) -> Entry:
@@ -97,12 +105,21 @@ class Service:
                 self._names[model] = known
         return known
 
+    async def _open(self, ask: reply.Ask, use: Use) -> LoadedModel:
+        """The model, held until it is closed. A refusal of one that does not do the task names those that do."""
+        try:
+            return await self.threads.slow(self.runtime.open, ask.model, ask.jobs[0], None, use, True)
+        except Unsupported as refusal:
+            if "tasks" not in refusal.details:
+                raise
+            raise await self.threads.quick(able.told, self.runtime, refusal, ask.jobs[0].task) from None
+
     @asynccontextmanager
     async def events(self, ask: reply.Ask, use: Use, large: bool) -> AsyncIterator[bridge.Source]:
         """The events of *ask*, once its turn has come. Leaving cancels what still runs."""
         name = await self._canonical(ask.model)
         with self.gate.place(name) as place:
-            holding = partial(self.threads.slow, self.runtime.open, ask.model, ask.jobs[0], None, use, True)
+            holding = partial(self._open, ask, use)
             model = await place.open(holding, _let_go)
             if await place.turn(model.parallel, model.close):  # who waits in line keeps no other model out
                 model = await place.open(holding, _let_go)
