@@ -116,7 +116,7 @@ def test_memory_is_known_where_the_engine_is_not_installed(cli: Any, tmp_path: P
     block.write_text(
         "import importlib.metadata as m\nfound = m.version\n"
         "def version(name):\n"
-        "    if name.startswith('llama'):\n        raise m.PackageNotFoundError(name)\n"
+        "    if name.startswith(('llama', 'torch')):\n        raise m.PackageNotFoundError(name)\n"
         "    return found(name)\n"
         "m.version = version\n"
     )

@@ -21,8 +21,8 @@ def entry(group: str, variant: str = "", source: str = "", *, revision: str = ""
         format="f", entry=file, files=(file,), evidence=Evidence.NAME, why="made up", variant=variant, order=order
     )
     spot = Spot(source=source, path="/x", entry=file, revision=revision)
-    made = {"groups": (group,), "source": source, "places": (spot,), **more}
-    return Entry(name=group, path="/x", plugin="p", match=match, **made)
+    made = {"groups": (group,), "source": source, "places": (spot,), "match": match, **more}
+    return Entry(name=group, path="/x", plugin="p", **made)
 
 
 def names(*entries: Entry, aliases: dict[str, str] | None = None, order: tuple[str, ...] = QUANTIZATIONS) -> Names:
@@ -51,6 +51,18 @@ def test_a_repository_is_named_with_or_without_its_hub(name: str) -> None:
 
 def test_a_path_stays_as_it_is() -> None:
     assert [bare(text) for text in ("/o/r", "./hf.co/o", "o/hf.co/r")] == ["/o/r", "./hf.co/o", "o/hf.co/r"]
+
+
+def test_a_file_of_many_folders_names_none_of_them() -> None:
+    """Every folder of safetensors has a model.safetensors: its folder names it, as a file of its own is named."""
+    files = ("model.safetensors", "config.json")
+    match = FormatMatch(format="s", entry=files[0], files=files, evidence=Evidence.LAYOUT, why="made up")
+    known = names(*(entry(f"o/{name}", match=match) for name in ("a", "b")), entry("o/model-x", "Q8_0"))
+    assert found(known, "model") is None
+    assert found(known, "model.safetensors") is None
+    assert [found(known, name) for name in ("a", "o/b", "model-x", "model-x-Q8_0")] == [
+        "o/a", "o/b", "o/model-x", "o/model-x",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("there", [QUANTIZATIONS[at:] for at in range(len(QUANTIZATIONS))])

@@ -118,8 +118,15 @@ def _tell(terminal: Terminal, tried: Tried, place: int) -> None:
         terminal.line(f"    {line}")
 
 
+def _lines(decision: Decision) -> Iterator[str]:
+    """The table; where several forms pass, each line says which it is about."""
+    several = len({verdict.format for verdict in decision.verdicts if verdict.points is not None}) > 1
+    for line, verdict in zip(decision.lines(), decision.verdicts, strict=True):
+        yield f"{line} · of {verdict.format}" if several and verdict.points is not None else line
+
+
 def _print(terminal: Terminal, decision: Decision) -> None:
-    for line in decision.lines():
+    for line in _lines(decision):
         style = "dim" if line.startswith("-") else "green" if line.startswith("1 ") else ""
         for part in wrapped(line, terminal.width):
             terminal.line(terminal.paint(part, style))

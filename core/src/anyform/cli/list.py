@@ -73,7 +73,7 @@ def _row(one: Description) -> list[Cell]:
     entry, metadata = one.entry, one.metadata
     return [
         (entry.name, "cyan" if one.plugin else "red" if _is_broken(one) else ""),
-        entry.match.format,
+        " ".join(dict.fromkeys([entry.match.format, *(match.format for _, match in entry.others)])),
         (metadata and metadata.quantization) or "-",
         size(entry.size_bytes),
         amount(metadata.parameters if metadata else None),

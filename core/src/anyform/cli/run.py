@@ -19,7 +19,7 @@ from anyform.cli.opening import opened_for, spelled
 from anyform.cli.parser import EXIT
 from anyform.cli.terminal import Terminal, errors, output
 from anyform.config import Log
-from anyform.contract.errors import Invalid, Unsupported
+from anyform.contract.errors import Invalid, InvalidModel, Unsupported
 from anyform.contract.events import Event, Reasoning, Text
 from anyform.journal import begin
 
@@ -163,12 +163,18 @@ def _piped() -> str:
 
 
 def _task(runtime: Runtime, name: str, raw: bool) -> str:
-    """chat, or complete for a model that cannot chat. Raises Unsupported for one that writes no text."""
-    tasks = runtime.metadata(runtime.find(name)).tasks
+    """chat, or complete for a model that cannot chat. Raises Unsupported for one that writes no text, or InvalidModel
+    where its files are damaged.
+    """
+    entry = runtime.find(name)
+    tasks = runtime.metadata(entry).tasks
     if not raw and ("chat" in tasks or not tasks):
         return "chat"
     if "complete" in tasks or not tasks:
         return "complete"
+    fault = next(runtime.describe([entry])).fault
+    if isinstance(fault, InvalidModel):
+        raise fault
     raise Unsupported(
         f"{name} does {', '.join(tasks)}, not {'complete' if raw else 'chat'}.",
         "Serve it, and use the endpoint for that task.",

@@ -103,6 +103,7 @@ def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Sequence
         ("tensors", str(metadata.tensors or "")),
         ("license", metadata.license),
         ("size", size(entry.size_bytes)),
+        ("other forms", "\n".join(f"{match.format}: {match.entry}" for _, match in entry.others)),
         ("also called", ", ".join(entry.aliases)),
         ("folder", entry.path if entry.here else ""),
         ("not here yet", "" if entry.here else f"{entry.places[0].path}: `anyform pull {entry.name}` fetches it"),

@@ -42,6 +42,8 @@ def execute(args: Namespace) -> int:
         table(output(), HEAD, [_row(verdict) for verdict in verdicts])
         for verdict in verdicts:
             for finding in verdict["findings"]:
+                if finding["text"] == verdict["message"]:
+                    continue  # the table has said it
                 line = f"{verdict['model']}: {finding['severity']}: {finding['text']}"
                 errors().line(errors().paint(line, STYLES[finding["severity"]]))
     return 0 if all(verdict["valid"] for verdict in verdicts) else 1

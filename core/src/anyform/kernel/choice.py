@@ -256,9 +256,8 @@ def refusal(decision: Decision, findings: Sequence[Finding], unfit: Mapping[str,
         said = f"{told_best.refusal}, and nothing of that name reads {decision.model}."
         return NoBackend(said, "`anyform plugins` shows what is installed.", **about)
     if told_best is None or told_best.gate == "format":
-        return NoBackend(
-            f"no installed backend reads {decision.model}.", "`anyform plugins` shows what is installed.", **about
-        )
+        said = next((finding.text for finding in findings), "`anyform plugins` shows what is installed.")
+        return NoBackend(f"no installed backend reads {decision.model}.", said, **about)
     if told_best.gate == "settings":
         return unfit[told_best.plugin]
     return _by_gate(decision.model, told_best, called(told_best, decision.verdicts), about)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from anyform.contract.errors import UnknownFormat
@@ -9,6 +11,8 @@ from anyform.contract.facts import FormatMatch
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
 
+SHOWN = 4
+"""Names of files that are told."""
 Found = tuple[str, FormatMatch]
 """(plugin, match)"""
 
@@ -44,7 +48,22 @@ def refuse(plugins: Plugins, files: FolderFiles) -> NoReturn:
     hint = f"Formats looked for: {', '.join(formats) or 'none: no format plugin is installed'}."
     if broken:
         hint += f" Broken plugins were not asked: {', '.join(broken)} (see `anyform plugins`)."
-    what = files.target or f"{len(files.files)} files"
-    raise UnknownFormat(
-        f"no installed plugin recognises {files.path}{'/' + what if files.target else f' ({what})'}.", hint
-    )
+    what = f"{files.path}/{files.target}" if files.target else f"{files.path} ({_told(list(files.files))})"
+    lost = _dangling(files.path) if not files.target else []
+    if lost:
+        hint = f"{', '.join(lost[:SHOWN])} in it leads nowhere: what the link names is not there. Get that file. {hint}"
+    raise UnknownFormat(f"no installed plugin recognises {what}.", hint)
+
+
+def _told(names: Sequence[str]) -> str:
+    """How many files, and the first of them."""
+    count = f"{len(names)} file{'' if len(names) == 1 else 's'}"
+    return f"{count}: {', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}" if names else count
+
+
+def _dangling(folder: Path) -> list[str]:
+    """The links in *folder* that lead nowhere, which are not listed among its files."""
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.is_symlink() and not path.exists())
+    except OSError:
+        return []

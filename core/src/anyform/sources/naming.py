@@ -211,12 +211,18 @@ def _lies(entry: Entry, place: str) -> bool:
     )
 
 
+def is_folders_own(match: FormatMatch) -> bool:
+    """Whether several files make up the model of a folder, so that the folder names it, and not one of them."""
+    return not match.name and len(match.files) > 1
+
+
 def _shorts(entry: Entry) -> Iterator[tuple[str, str]]:
     """Names that mean the entry while nothing else has them, each with the full name that it is short for: its
     file's, its own, its repository's without owner or tag. A name without a tag of its own may be said as latest.
     """
     own, variant = entry.match.name, entry.match.variant
-    for short in (PurePosixPath(entry.match.entry).stem, own, f"{own}:{variant}"):
+    file = "" if is_folders_own(entry.match) else PurePosixPath(entry.match.entry).stem
+    for short in (file, own, f"{own}:{variant}"):
         if short.strip(":"):
             yield from ((short, entry.name), (short + LATEST, entry.name))
     known = [(name, name) for name in (entry.name, *entry.aliases)] + [(group, entry.name) for group in entry.groups]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anyform.contract.errors import Area, Category, Fault
-from anyform.contract.facts import Severity, fact
+from anyform.contract.facts import FormatMatch, Severity, fact
 from anyform.kernel.entry import Entry
 from anyform.sources import folder as own
 from anyform.sources import hublock
@@ -42,13 +42,40 @@ class Removal:
     """Whether the files are links into a store that keeps their contents apart, which go too."""
 
 
-def considered(home: Path, entry: Entry, entries: Iterable[Entry], force: bool = False) -> Removal:
-    """What removing *entry* would delete, of all *entries*. Raises NotOurs outside of *home* unless it is forced."""
+@fact
+class Form:
+    """One form of a model: some have several of the same name and variant in one folder."""
+
+    format: str
+    files: tuple[str, ...]
+    size_bytes: int
+
+
+def forms(entry: Entry) -> tuple[Form, ...]:
+    """The forms of *entry*, the one that it is listed under first."""
+    found: dict[str, set[str]] = {}
+    for match in _matches(entry):
+        found.setdefault(match.format, set()).update(_names(match))
+    return tuple(
+        Form(format=kind, files=tuple(sorted(names)), size_bytes=sum(_size(Path(entry.path) / name) for name in names))
+        for kind, names in found.items()
+    )
+
+
+def considered(
+    home: Path, entry: Entry, entries: Iterable[Entry], force: bool = False, form: Form | None = None
+) -> Removal:
+    """What removing *entry* would delete, of all *entries*; of several forms just *form*, or None for all.
+
+    Raises NotOurs outside of *home* unless it is forced.
+    """
     folder = _folder(home, entry)
     if not _is_inside(folder, home):
         _refuse(entry, force)
-    wanted = _files(entry)
+    wanted = form.files if form else _files(entry)
     needed = {path for other in entries if other.name != entry.name for path in paths(other)}
+    kept = [other for other in forms(entry) if form and other.format != form.format]
+    needed |= {(folder / name).resolve() for other in kept for name in other.files}
     files = tuple(name for name in wanted if (folder / name).resolve() not in needed)
     return Removal(
         model=entry.name,
@@ -119,8 +146,15 @@ def _refuse(entry: Entry, force: bool) -> None:
 
 
 def _files(entry: Entry) -> tuple[str, ...]:
-    forms = (entry.match, *(match for _, match in entry.others))
-    return tuple(sorted({name for form in forms for name in (form.entry, *form.files) if name != "."}))
+    return tuple(sorted({name for match in _matches(entry) for name in _names(match)}))
+
+
+def _matches(entry: Entry) -> list[FormatMatch]:
+    return [entry.match, *(match for _, match in entry.others)]
+
+
+def _names(match: FormatMatch) -> set[str]:
+    return {name for name in (match.entry, *match.files) if name != "."}
 
 
 def paths(entry: Entry) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from anyform.contract.hooks import Place
 from anyform.kernel.entry import Entry, Spot
 from anyform.kernel.files import FolderFiles
 from anyform.sources import detect
+from anyform.sources.naming import is_folders_own
 from anyform.sources.reader import Reader, together
 
 DEPTH = 4
@@ -91,8 +92,9 @@ def _entries(files: FolderFiles, found: Sequence[detect.Found], name: str, lead:
         group = _group_name(name, base, len(bases) == 1)
         plugin, match = pairs[0]
         alone = files.target and not place.name
+        single = files.path.name if is_folders_own(match) else Path(name).stem
         yield Entry(
-            name=Path(name).stem if alone else group,
+            name=single if alone else group,
             path=str(files.path),
             plugin=plugin,
             match=match,
