@@ -17,6 +17,7 @@ import base64
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -93,6 +94,7 @@ class Comparison:
 
 def main() -> int:
     """Run and print; with --require, 1 if what is wanted was missed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = _options()
     made = compare(options.model or minilm(), options.clients, options.texts, options.rounds, options.threads)
     if options.json:

@@ -11,7 +11,7 @@ from .source import ALL, CORE, PLUGINS, ROOT, Module
 
 ENGINES = {
     "llama_cpp", "torch", "transformers", "diffusers", "onnxruntime", "optimum", "faster_whisper", "ctranslate2",
-    "kokoro", "rkllm", "rkllm_api", "rkllmruntime", "vllm", "tensorflow", "mlx",
+    "kokoro", "rkllm", "rkllm_api", "rkllmruntime", "vllm", "tensorflow", "mlx", "PIL",
 }  # fmt: skip
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "httptools"}
 

@@ -82,8 +82,9 @@ def test_poolings_are_as_the_folder_says(
 
 
 def test_a_pooling_that_is_not_known_is_refused(encoder_folder: Path, tmp_path: Path, engine: Any) -> None:
-    folder = pooled_by(encoder_folder, tmp_path / "m", "weightedmean_tokens")
-    with pytest.raises(Unsupported, match="weightedmean"):
+    folder = pooled_by(encoder_folder, tmp_path / "m", "mean_tokens")
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": ["mean", "middle"]}))
+    with pytest.raises(Unsupported, match="middle"):
         engine.load(folder, context=None)
     engine.load(folder, context=None, pooling="mean")
 
@@ -177,8 +178,57 @@ def test_other_tasks_are_refused(encoder: LoadedModel) -> None:
         encoder.generate(Rerank(query="x", documents=("y",)), Stop())
 
 
-def test_closing(encoder_folder: Path, engine: Any) -> None:
-    model = engine.load(encoder_folder, context=None)
+def test_a_failed_text_fails_alone(encoder_folder: Path, engine: Any, kit: Any, monkeypatch: Any) -> None:
+    """What torch says of a batch is found out for each of its texts."""
+    from anyform_hf_transformers.encoder import EncodeFailed, Encoder
+
+    model = engine.load(encoder_folder, context=None, threads=2)
+    plain = Encoder.rows
+
+    def rows(encoder: Encoder, inputs: Any) -> Any:
+        if any(77 in one.tokens for one in inputs):
+            raise RuntimeError("no memory for 77")
+        made = plain(encoder, inputs)
+        made[[80 in one.tokens for one in inputs]] = np.inf
+        return made
+
+    monkeypatch.setattr(Encoder, "rows", rows)
+    bad = Embed(inputs=((1, 77, 2),))
+    good = Embed(inputs=((1, 78, 2), (1, 79, 2)))
+    answers = kit.together([lambda job=job: kit.ask(model, job) for job in (good, bad, good, bad, good)])
+    for place, answered in enumerate(answers):
+        if place % 2:
+            assert isinstance(answered, EncodeFailed)
+            assert "no memory for 77" in str(answered)
+        else:
+            assert answered.vectors.shape == (2, 256)
+    endless = kit.together([lambda: kit.ask(model, Embed(inputs=((1, 80, 2),))), lambda: kit.ask(model, good)])
+    assert "not all numbers are finite" in str(endless[0])
+    assert endless[1].vectors.shape == (2, 256)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_many_clients_with_several_lanes(
+    threads: int, encoder: LoadedModel, encoder_folder: Path, engine: Any, kit: Any
+) -> None:
+    model = engine.load(encoder_folder, context=None, threads=threads)
+    texts = [" ".join(TEXTS[:1] * (1 + place % 5)) + str(place) for place in range(60)]
+    expected = kit.ask(encoder, Embed(inputs=tuple(texts))).vectors
+    answers = kit.together([lambda t=t: kit.ask(model, Embed(inputs=(t,))) for t in texts])
+    assert np.abs(np.stack([answered.vectors[0] for answered in answers]) - expected).max() < 1e-5
+    stop = Stop()
+    events = model.generate(Embed(inputs=TEXTS * 300), stop)
+    next(events)
+    next(events)
+    stop.set()
+    last = list(events)[-1]
+    assert isinstance(last, Done)
+    assert last.finishes[0].reason == "cancelled"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_closing(threads: int, encoder_folder: Path, engine: Any) -> None:
+    model = engine.load(encoder_folder, context=None, threads=threads)
     events = model.generate(Embed(inputs=TEXTS * 500), Stop())
     next(events)
     next(events)

@@ -121,7 +121,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "shard missing": (drop(FIRST), "missing_shard"),
     "shard cut": (cut(FIRST, 0.9), "truncated"),
     "shard empty": (put(FIRST, b""), "truncated"),
-    "shard of Git LFS": (put(FIRST, b"version https://git-lfs.github.com/spec/v1\n"), "header_too_large"),
+    "shard of Git LFS": (put(FIRST, b"version https://git-lfs.github.com/spec/v1\n"), "git_lfs"),
     "index missing": (drop(INDEX), "missing_index"),
     "index cut": (cut(INDEX, 0.5), "bad_json"),
     "index without a map": (put(INDEX, b'{"metadata": {}}'), "bad_index"),

@@ -168,7 +168,7 @@ class _Reader:
     def done(self) -> Done:
         ticket = self.request.ticket
         first = ticket.first_s or ticket.ended_s
-        extra: dict[str, Any] = {"seed": ticket.recipe.seed}
+        extra: dict[str, Any] = {"seed": ticket.recipe.seed, **ticket.extra}
         if ticket.wants_gap and ticket.smallest_gap < float("inf"):
             extra["smallest_gap"] = ticket.smallest_gap
         return Done(

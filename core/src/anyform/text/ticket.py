@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,8 @@ class Ticket:
     first_s: float = 0.0
     """When its first token was chosen."""
     ended_s: float = 0.0
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else the loop has to say of it: JSON values, for `Done.extra`."""
     smallest_gap: float = float("inf")
     """The closest that a choice was; kept only where `wants_gap`."""
     wants_gap: bool = field(init=False)

@@ -28,6 +28,8 @@ class Input:
     tokens: Sequence[int]
     types: Sequence[int] = ()
     """Which of two texts each token is of, where the model wants to know; empty: all of the first."""
+    skipped: int = 0
+    """Tokens at its start that are read and not pooled."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -88,8 +90,8 @@ class VectorModel:
     ) -> None:
         """*context*: tokens of one input. *width*: numbers in an output.
 
-        *score*: 0 to 1 from the pooled output of a pair, for a model that ranks; None: it embeds. *normalize*: vectors
-        to length one.
+        *score*: a number from the pooled output of a pair, for a model that ranks; None: it embeds. *normalize*:
+        vectors to length one, also after `dimensions` took a part of them.
         """
         self.parallel = parallel
         self._loop = loop
@@ -106,7 +108,8 @@ class VectorModel:
             return self._embed(self._embed_inputs(job), job.dimensions, stop)
         if isinstance(job, Rerank) and self._score is not None:
             pairs = self._inputs.pairs(job.query, job.documents)
-            return self._rerank([self._fitted(pair, place) for place, pair in enumerate(pairs)], self._score, stop)
+            named = ((pair, f"document {place} with the query") for place, pair in enumerate(pairs))
+            return self._rerank([fitted(pair, name, self._context) for pair, name in named], self._score, stop)
         does = "scores documents (rerank)" if self._score else "makes embeddings (embed)"
         raise Unsupported(
             f"this model {does}; it does not do the task {job.task}.",
@@ -126,80 +129,98 @@ class VectorModel:
         if isinstance(part, str):
             return self._inputs.text(part)
         if isinstance(part, Picture):
-            raise Unsupported(
-                f"input {place} is a picture; this model embeds text.",
-                "Use a model that lists vision (`anyform list`).",
-            )
+            raise no_picture(place, "embeds")
         for token in part:
             if not 0 <= token < self._inputs.size:
                 raise Invalid(f"input {place} has token {token}; this model has tokens 0 to {self._inputs.size - 1}.")
         return Input(part)
 
-    def _fitted(self, whole: Input, place: int, truncate: bool = False) -> Input:
-        if not whole.tokens:
-            raise Invalid(f"input {place} is empty.", "Send at least one token of text.")
-        if len(whole) <= self._context:
-            return whole
-        if not truncate:
-            raise ContextExceeded(
-                f"input {place} has {len(whole)} tokens; the context has {self._context}.",
-                "Shorten it, or ask for it to be truncated.",
-                prompt_tokens=len(whole),
-                context=self._context,
-            )
-        return self._inputs.cut(whole, self._context)
+    def _fitted(self, whole: Input, place: int, truncate: bool) -> Input:
+        if truncate and len(whole) > self._context:
+            return self._inputs.cut(whole, self._context)
+        return fitted(whole, f"input {place}", self._context, "Shorten it, or ask for it to be truncated.")
 
     def _embed(self, inputs: Sequence[Input], dimensions: int | None, stop: Stop) -> Iterator[Event]:
-        started = time.perf_counter()
-        yield self._progress(inputs)
+        work = VectorWork(self._loop, inputs, stop)
+        yield work.begun()
         kept = dimensions or self._width
-        cancelled = False
-        for result in self._results(inputs, stop):
-            if result is None:
-                cancelled = True
-                break
-            index, pooled = result
+        for index, pooled in work.rows():
             vector = _unit(pooled[:kept]) if self._normalize else pooled[:kept]
             yield Vector(data=vector.astype("<f4").tobytes(), dimensions=kept, index=index)
-        yield self._done(inputs, started, cancelled)
+        yield work.done()
 
     def _rerank(self, inputs: Sequence[Input], score: Callable[[Floats], float], stop: Stop) -> Iterator[Event]:
-        started = time.perf_counter()
-        yield self._progress(inputs)
+        work = VectorWork(self._loop, inputs, stop)
+        yield work.begun()
         values = [0.0] * len(inputs)
-        for result in self._results(inputs, stop):
-            if result is None:
-                yield self._done(inputs, started, True)
-                return
-            values[result[0]] = score(result[1])
-        yield Scores(values=tuple(values))
-        yield self._done(inputs, started, False)
+        for place, pooled in work.rows():
+            values[place] = score(pooled)
+        if not work.cancelled:
+            yield Scores(values=tuple(values))
+        yield work.done()
 
-    def _results(self, inputs: Sequence[Input], stop: Stop) -> Iterator[Pooled | None]:
-        if not inputs:
+
+class VectorWork:
+    """One job's way through a loop."""
+
+    def __init__(self, loop: VectorLoop, inputs: Sequence[Input], stop: Stop) -> None:
+        self.cancelled = False
+        self._loop = loop
+        self._inputs = inputs
+        self._stop = stop
+        self._tokens = sum(map(len, inputs))
+        self._started = time.perf_counter()
+
+    def begun(self) -> Progress:
+        """The first event: the job is in order."""
+        return Progress(stage="prompt", total=self._tokens)
+
+    def rows(self) -> Iterator[Pooled]:
+        """In any order; ends early where the job is cancelled. Raises what the loop says."""
+        if not self._inputs:
             return
-        ticket = VectorTicket(inputs, stop)
+        ticket = VectorTicket(self._inputs, self._stop)
         try:
             self._loop.submit(ticket)
-            for _ in inputs:
+            for _ in self._inputs:
                 result = ticket.results.get()
                 if isinstance(result, Fault):
                     raise result
+                if result is None:
+                    self.cancelled = True
+                    return
                 yield result
         finally:
             ticket.failed = True  # whoever reads no further needs no further results
 
-    @staticmethod
-    def _progress(inputs: Sequence[Input]) -> Progress:
-        return Progress(stage="prompt", total=sum(map(len, inputs)))
-
-    @staticmethod
-    def _done(inputs: Sequence[Input], started: float, cancelled: bool) -> Done:
+    def done(self) -> Done:
+        """The last event."""
         return Done(
-            finishes=(Finish(reason="cancelled" if cancelled else "stop"),),
-            usage=Usage(prompt_tokens=sum(map(len, inputs))),
-            prompt_s=time.perf_counter() - started,
+            finishes=(Finish(reason="cancelled" if self.cancelled else "stop"),),
+            usage=Usage(prompt_tokens=self._tokens),
+            prompt_s=time.perf_counter() - self._started,
         )
+
+
+def fitted(whole: Input, name: str, context: int, remedy: str = "Shorten it.") -> Input:
+    """*whole*, which is called *name*. Raises Invalid where it is empty, ContextExceeded where it is too long."""
+    if not whole.tokens:
+        raise Invalid(f"{name} is empty.", "Send at least one token of text.")
+    if len(whole) > context:
+        raise ContextExceeded(
+            f"{name} has {len(whole)} tokens; the context has {context}.",
+            remedy,
+            prompt_tokens=len(whole),
+            context=context,
+        )
+    return whole
+
+
+def no_picture(place: int, does: str) -> Unsupported:
+    """Why input *place* is refused by a model that *does* so with texts."""
+    return Unsupported(
+        f"input {place} is a picture; this model {does} text.", "Use a model that lists vision (`anyform list`)."
+    )
 
 
 def sigmoid(value: float) -> float:

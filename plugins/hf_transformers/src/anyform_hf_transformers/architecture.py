@@ -73,7 +73,13 @@ def _sentence_transformer(config: Configuration, parts: Sequence[Module]) -> Tas
         return ("embed", "zero_shot")
     if kinds & {"LogitScore", "CrossEncoder"}:
         return ("rerank",)
+    if kinds <= {"Transformer", "Dropout"} and config.architectures[:1] and _classifier(config.architectures[0]):
+        return _classifies(config, "")  # a CrossEncoder
     return ("embed",)
+
+
+def _classifier(name: str) -> bool:
+    return name.endswith("ForSequenceClassification")
 
 
 def _causal(config: Configuration, template: str) -> Tasks:
@@ -87,7 +93,9 @@ def _conditional(config: Configuration, template: str) -> Tasks:
     if kind in SPEECH:
         several = kind == "whisper" and config.number("vocab_size") != ENGLISH_WHISPER
         return ("transcribe", "translate") if several else ("transcribe",)
-    if kind in ("blip", "pix2struct", "florence2", "kosmos-2"):
+    if kind == "florence2":
+        return ("caption", "answer", "chat")
+    if kind in ("blip", "pix2struct", "kosmos-2"):
         return ("caption",) if kind != "pix2struct" else ("caption", "answer")
     if config.has_vision or isinstance(config.content.get("text_config"), dict):
         text: Tasks = ("chat", "complete") if template else ("complete",)

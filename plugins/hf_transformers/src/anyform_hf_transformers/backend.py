@@ -5,21 +5,55 @@ The only file that imports them; the others take them from here, and are importe
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
+from importlib import import_module
+from typing import Any
 
 from anyform.contract.errors import EngineMissing
 from anyform.contract.facts import BackendInfo, Capabilities, Plan
 from anyform.contract.model import LoadedModel
 from anyform_hf_transformers import options as load_options
-from anyform_hf_transformers.info import INSTALL
+from anyform_hf_transformers.info import INSTALL, PEFT_INSTALL, SOUND_INSTALL
 
 try:
     import torch as torch
     import transformers as transformers
+    from safetensors.torch import load_file as load_file
+    from tokenizers import normalizers as normalizers
 
     from anyform.text.enginethread import Host
 except (ImportError, OSError, RuntimeError) as error:  # torch's libraries may be missing, or of another machine
     raise EngineMissing(f"what the engine needs cannot be imported: {error}.", f"Install it: {INSTALL}") from error
+
+pillow: Any
+"""The module PIL.Image; None: Pillow is not there, and models that see nothing do without it."""
+try:
+    pillow = import_module("PIL.Image")
+except ImportError:
+    pillow = None
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is told to whoever sent it
+
+
+def sound_library() -> Any:
+    """PyAV's module `av`, which reads sound files. Raises EngineMissing."""
+    try:
+        import av
+    except (ImportError, OSError) as error:
+        raise EngineMissing(f"what reads sound cannot be imported: {error}.", f"Install it: {SOUND_INSTALL}") from error
+    av.logging.set_level(av.logging.PANIC)  # what is wrong with a sound is told to whoever sent it
+    return av
+
+
+def peft() -> Any:
+    """The library of adapters. Raises EngineMissing."""
+    try:
+        import peft as library
+    except (ImportError, OSError) as error:
+        raise EngineMissing(
+            f"what applies adapters cannot be imported: {error}.", f"Install it: {PEFT_INSTALL}"
+        ) from error
+    return library
 
 
 def probe(info: BackendInfo | None = None) -> Capabilities:
@@ -32,7 +66,7 @@ def probe(info: BackendInfo | None = None) -> Capabilities:
     return Capabilities(
         engine_version=f"{transformers.__version__} (torch {torch.__version__})",
         devices=tuple(kinds),
-        features=("grammar", "logprobs", "schema", "thinking", "tools"),
+        features=("grammar", "logprobs", "schema", "thinking", "tools", *(("vision",) if pillow else ())),
     )
 
 

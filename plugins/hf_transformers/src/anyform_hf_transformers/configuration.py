@@ -25,6 +25,14 @@ NAMES: Mapping[str, Sequence[str]] = {
     "conv_kernel": ("conv_kernel", "mamba_d_conv", "linear_conv_kernel_dim"),
 }
 """Our name in `extra`, the same as for a GGUF -> the names in config.json, the likeliest first."""
+SIGHT: Mapping[str, Sequence[str]] = {
+    "width": ("hidden_size", "embed_dim"),
+    "feed_forward": ("intermediate_size",),
+    "heads": ("num_attention_heads",),
+    "image_size": ("image_size",),
+    "patch_size": ("patch_size",),
+}
+"""The same of the part that looks at pictures, for a model's `sight`."""
 CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx", "seq_length")
 OFFSET_POSITIONS = frozenset({
     "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet", "data2vec-text", "ibert",
@@ -32,6 +40,8 @@ OFFSET_POSITIONS = frozenset({
 })  # fmt: skip
 """Models whose positions begin after the padding token's id, so that some of the table are never used."""
 SLIDING = ("sliding_attention", "chunked_attention")
+READS_TEXT = ("ForCausalLM", "LMHeadModel", "ForSequenceClassification", "ForMaskedLM", "ForTokenClassification")
+"""Endings of classes that read text and nothing else."""
 
 
 class Configuration:
@@ -50,6 +60,11 @@ class Configuration:
     def architectures(self) -> tuple[str, ...]:
         said = self.content.get("architectures")
         return tuple(name for name in said if isinstance(name, str)) if isinstance(said, list) else ()
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its class reads text and nothing else."""
+        return bool(self.architectures) and self.architectures[0].endswith(READS_TEXT)
 
     @property
     def has_vision(self) -> bool:
@@ -116,6 +131,17 @@ class Configuration:
         if found["kv_lora_rank"] and rope is not None and plain is not None:
             found["key_length"] = rope + plain
         return found | self._attention()
+
+    def sight(self) -> dict[str, int]:
+        """The part that looks at pictures: width, feed_forward, heads, image_size, patch_size (pixels), as it says."""
+        parts = (self.content.get(name) for name in ("vision_config", "encoder"))
+        part = next((one for one in parts if isinstance(one, dict)), self.content)
+        found = {}
+        for name, keys in SIGHT.items():
+            value = next((part[key] for key in keys if type(part.get(key)) is int), 0)
+            if 0 < value < 1 << 20:
+                found[name] = value
+        return found if "image_size" in found or "patch_size" in found else {}
 
     def _attention(self) -> dict[str, Any]:
         """Windows, kinds of layers, positions."""

@@ -13,6 +13,8 @@ from anyform_hf_transformers.layout import PEFT, PYTORCH, Weights, at
 MAIN_ORDER, PYTORCH_ORDER, ADAPTER_ORDER = 100, 100, 1000
 """Behind a GGUF's quantizations, which are smaller; pickles behind safetensors."""
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt")
+STRANGERS = ("_class_name", "architecture", "model_config", "model")
+"""What configs of diffusers, timm and others have that name no model_type."""
 DTYPES: Mapping[str, str] = {
     "float32": "F32", "float": "F32", "fp32": "F32", "float16": "F16", "half": "F16", "fp16": "F16",
     "bfloat16": "BF16", "bf16": "BF16", "float64": "F64", "float8_e4m3fn": "FP8", "fp8": "FP8",
@@ -86,9 +88,10 @@ def _recognised(home: Home, config: Mapping[str, Any]) -> tuple[Evidence | None,
         return Evidence.LAYOUT, named[0]
     if isinstance(kind, str) and kind:
         return Evidence.LAYOUT, kind
-    if config:
-        return None, ""
     tokenizer = next((name for name in home.names if name in TOKENIZERS), "")
+    if config:
+        unnamed = tokenizer and not any(name in config for name in STRANGERS)
+        return (Evidence.NAME, "but config.json names no model_type") if unnamed else (None, "")
     if layout.CONFIG in home.names:
         return Evidence.NAME, "but config.json is no JSON object"
     return (Evidence.NAME, "but config.json is missing") if tokenizer else (None, "")

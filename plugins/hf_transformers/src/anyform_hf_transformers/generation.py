@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from anyform.contract.errors import LoadFailed
 from anyform.text.sampling import Floats
 from anyform_hf_transformers.backend import torch, transformers
+from anyform_hf_transformers.quantizer import precision
 
 _BLOCK = 64
 """Columns are attended to in multiples of it, so that sums do not hang on how long the other sequences are."""
 _FEWEST_ROWS = 4
 """From so many rows on torch's matrix products on a CPU, in one thread, give each row the same bits as among more."""
+TROUBLES = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+"""What transformers' classes raise where a cache or a mask is not of their own kind."""
 _PROBE = (3, 5, 1, 7, 2, 6, 4)
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 """How far the logits of a batch may lie from the model's own, as a share of their spread."""
@@ -48,26 +51,39 @@ class Decoder(Protocol):
         """Give the weights and the memory back."""
 
 
+AnyDecoder = TypeVar("AnyDecoder", bound=Decoder)
+
+
 def open_decoder(model: Any, device: str, slots: int, context: int, *, exact: bool) -> Decoder:
     """A decoder for *model*: batched if that gives what the model alone gives, else one by one. Raises LoadFailed."""
-    batched = SlotDecoder(model, device, slots, context, exact=exact)
-    expected = _expected(model, device)
-    try:
-        if _agree(batched, expected, model.dtype):
-            return batched
-    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        if "memory" in str(error).lower():
-            raise
-    batched.forget()
-    single = SingleDecoder(model, device, slots)
-    if not _agree(single, expected, model.dtype):
-        raise LoadFailed(
-            "the model gives other numbers with its cache than without.", "It cannot be run token by token."
-        )
-    return single
+    expected = expect(model, device)
+    makers: list[Callable[[], Decoder]] = [
+        lambda: SlotDecoder(model, device, slots, context, exact=exact),
+        lambda: SingleDecoder(model, device, slots),
+    ]
+    return first_sound(makers, lambda decoder: agree(decoder, expected, precision(model)))
 
 
-def _expected(model: Any, device: str) -> torch.Tensor:
+def first_sound(makers: Sequence[Callable[[], AnyDecoder]], sound: Callable[[AnyDecoder], bool]) -> AnyDecoder:
+    """The first of the decoders that *sound* finds to compute what its model does. Raises LoadFailed."""
+    trouble: Exception | None = None
+    for make in makers:
+        decoder = make()
+        try:
+            if sound(decoder):
+                return decoder
+        except TROUBLES as error:
+            if "memory" in str(error).lower():
+                raise
+            trouble = error
+        decoder.free()
+    raise LoadFailed(
+        "the model gives other numbers with its cache than without.", "It cannot be run token by token."
+    ) from trouble
+
+
+def expect(model: Any, device: str) -> torch.Tensor:
+    """What *model* gives for a short probe without any cache. Raises LoadFailed: no finite numbers."""
     with torch.inference_mode():
         ids = torch.tensor([_PROBE], device=device)
         logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0].float().cpu()
@@ -76,12 +92,16 @@ def _expected(model: Any, device: str) -> torch.Tensor:
         return logits
 
 
-def _agree(decoder: Decoder, expected: torch.Tensor, dtype: Any) -> bool:
+def agree(decoder: Decoder, expected: torch.Tensor, dtype: Any) -> bool:
     """Whether a prompt and steps in the last slot give *expected*; leaves nothing behind that matters."""
     slot, half = decoder.slots - 1, len(_PROBE) - 2
     rows = [*decoder.read(slot, 0, _PROBE[:half], every=True)]
     rows += [decoder.step([slot], [_PROBE[at]], [at])[0] for at in range(half, len(_PROBE))]
-    found = torch.stack([torch.as_tensor(row) for row in rows])
+    return close(torch.stack([torch.as_tensor(row) for row in rows]), expected, dtype)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, dtype: Any) -> bool:
+    """Whether logits are the same but for what rounding in *dtype* does."""
     spread = float(expected.max() - expected.min()) or 1.0
     return float((found - expected).abs().max()) <= _TOLERANCE.get(dtype, 2e-1) * spread
 
@@ -113,9 +133,12 @@ class _SlotCache(transformers.Cache):  # type: ignore[misc]
         if layer_idx not in self.stores:
             self.stores[layer_idx] = (self._made(key_states), self._made(value_states))
         keys, values = self.stores[layer_idx]
-        keys[self.written, :, self.positions] = key_states.transpose(1, 2)
-        values[self.written, :, self.positions] = value_states.transpose(1, 2)
-        return keys[self.rows, :, : self.width], values[self.rows, :, : self.width]
+        place = keys.device  # layers may lie on several
+        written, positions = self.written.to(place), self.positions.to(place)
+        rows = self.rows if isinstance(self.rows, slice) else self.rows.to(place)
+        keys[written, :, positions] = key_states.transpose(1, 2)
+        values[written, :, positions] = value_states.transpose(1, 2)
+        return keys[rows, :, : self.width], values[rows, :, : self.width]
 
     def _made(self, like: torch.Tensor) -> torch.Tensor:
         return like.new_zeros(self.slots, like.shape[1], self.columns + 1, like.shape[3])
@@ -177,31 +200,38 @@ class SlotDecoder:
             rows.append(next(others))
         return sorted(rows)
 
-    def _run(self, slots: Sequence[int], ids: Any, positions: Any, every: bool) -> Any:
-        """Logits. A position of -1: the slot is idle, and what its row computes is of no use."""
+    def _run(self, slots: Sequence[int], ids: Any, positions: Any, every: bool, **more: Any) -> Any:
+        """Logits. A position of -1: the slot is idle, and what its row computes is of no use. *more*: for the model."""
         width = min(self._columns, -(-(int(positions.max()) + 1) // _BLOCK) * _BLOCK)
         positions = positions.to(self._device)
         self._cache.aim(slots, torch.where(positions < 0, self._columns, positions), width)
         kept = {"logits_to_keep": 0 if every else 1} if self._picks else {}
         out = self._model(
             input_ids=ids.to(self._device),
-            position_ids=positions.clamp(min=0),
             attention_mask=self._mask(positions, width),
             past_key_values=self._cache,
             use_cache=True,
-            **kept,
+            **{"position_ids": self._places(slots, positions), **kept, **more},
         )
         return out.logits if every else out.logits[:, -1:]
+
+    def _places(self, slots: Sequence[int], positions: Any) -> Any:
+        """What the model takes for the positions of the tokens at these columns."""
+        return positions.clamp(min=0)
 
     def _mask(self, positions: Any, width: int) -> Any:
         """0 where a row may look, else the lowest number; [rows, 1, tokens, width]."""
         columns = torch.arange(width, device=self._device)
         at = positions.clamp(min=0)[:, None, :, None]
-        seen = columns <= at
+        seen = self._joined(columns <= at)
         near = seen & (columns > at - self._window) if self._window else seen
         if self._mixed:
             return {"full_attention": self._added(seen), "sliding_attention": self._added(near)}
         return self._added(near)
+
+    def _joined(self, allowed: Any) -> Any:
+        """*allowed*, [rows, 1, tokens, columns], and what behind them the model lets its tokens look at."""
+        return allowed
 
     def _added(self, allowed: Any) -> Any:
         return torch.where(allowed, 0.0, self._lowest).to(self._model.dtype)

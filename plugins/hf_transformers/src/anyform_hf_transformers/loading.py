@@ -9,7 +9,7 @@ from typing import Any
 from anyform.contract.errors import Invalid, OutOfMemory
 from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
-from anyform_hf_transformers import weights
+from anyform_hf_transformers import adaptation, architecture, conversion, weights
 from anyform_hf_transformers.backend import torch
 from anyform_hf_transformers.options import Options
 
@@ -43,24 +43,31 @@ def kind(loading: Loading) -> str:
     sees = "vision" in loading.plan.metadata.features
     if task in _SPEECH:
         return "speech"
+    if sees and "chat" in loading.plan.metadata.tasks:
+        return "sight"
     if task in _CHAT:
         return "sight" if sees else "text"
-    return "picture" if sees or task in _PICTURES else "vector"
+    looks = loading.config.model_type in architecture.DUAL | architecture.SEEING  # whatever its processor's files say
+    return "picture" if sees or looks or task in _PICTURES else "vector"
 
 
 class Loading:
     """One plan, and what is read for it once."""
 
     def __init__(self, plan: Plan, options: Options) -> None:
-        self.plan = plan
+        self.adaptation = adaptation.of(plan, options)
+        self.plan = self.adaptation.plan if self.adaptation else conversion.textual(plan)
         self.options = options
         self.device = weights.device(plan)
-        self.config = weights.read_config(plan, options)
+        self.config = weights.read_config(self.plan, options)
+        if self.adaptation and self.adaptation.labels:
+            self.config.num_labels = self.adaptation.labels
 
     @cached_property
     def tokenizer(self) -> Any:
         """Transformers' own."""
-        return weights.read_tokenizer(self.plan, self.options)
+        place = self.adaptation.tokenizer if self.adaptation else None
+        return weights.read_tokenizer(self.plan, self.options, place)
 
     @cached_property
     def task(self) -> str:
@@ -96,8 +103,11 @@ class Loading:
         return found if isinstance(found, int) else None
 
     def read(self, kind: Any) -> Any:
-        """A model of the auto class *kind* on the device, and torch's threads set for it."""
-        model = weights.read_model(self.plan, self.options, self.config, kind, self.device)
+        """A model of the auto class *kind* on the device, an adapter in it, and torch's threads set for it."""
+        brought = self.adaptation.brought if self.adaptation else ()
+        model = weights.read_model(self.plan, self.options, self.config, kind, self.device, brought)
+        if self.adaptation:
+            model = self.adaptation.applied(model, len(self.tokenizer))
         if self.device == "cpu":
             threads = self.options.threads or (1 if self.exact(model) else None)
             if threads:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from anyform.contract.errors import Area, Fault
 from anyform.text.decodeloop import DecodeLoop
-from anyform.text.slot import Slot, shared
+from anyform.text.sampling import Floats
+from anyform.text.slot import Slot, shared, whole
 from anyform.text.ticket import Answer
 from anyform_hf_transformers.generation import Decoder
 
@@ -53,10 +54,10 @@ class Loop(DecodeLoop):
         """Do it; where torch fails, only the requests of *answers* are lost."""
         try:
             compute(answers)
-        except (RuntimeError, IndexError) as error:
+        except (RuntimeError, IndexError, ValueError) as error:  # the last from transformers' own checks
             for answer in [one for one in answers if one in self._active]:
                 answer.decoded = 0
-                self._lose(answer, _failed(error, len(answers)))
+                self._lose(answer, failed(error, len(answers)))
 
     def _read(self, answers: list[Answer]) -> None:
         """The next tokens of a prompt; behind its last one, the answer's first."""
@@ -65,12 +66,15 @@ class Loop(DecodeLoop):
         scored = ticket.score_prompt and answer.index == 0
         start = answer.decoded
         tokens = ticket.prompt[start : start + self._count(answer, scored)]
-        rows = self._decoder.read(answer.slot, start, tokens, every=scored)
+        rows = self._compute(answer, start, tokens, scored)
         answer.decoded += len(tokens)
         if scored:
             self._score(answer, rows)
         if not answer.reading:
             self._speak(rows[-1:], [answer])
+
+    def _compute(self, answer: Answer, start: int, tokens: Sequence[int], every: bool) -> Floats:
+        return self._decoder.read(answer.slot, start, tokens, every=every)
 
     def _count(self, answer: Answer, scored: bool) -> int:
         """As many as a step takes, and never so that fewer than a few are left over."""
@@ -97,7 +101,8 @@ class Loop(DecodeLoop):
         if not self._decoder.batched:
             return length if length == len(slot.tokens) and 0 < length <= most else 0
         source, longer = self._source(slot, answer)
-        kept, longer = min(length, most), min(longer, most)
+        media = answer.ticket.media
+        kept, longer = whole(min(length, most), media), whole(min(longer, most), media)
         if source is None or longer <= kept:
             return kept
         self._decoder.copy(source, slot.id, longer)
@@ -112,7 +117,8 @@ class Loop(DecodeLoop):
         return best, lengths[best] if best is not None else 0
 
 
-def _failed(error: Exception, size: int) -> DecodeFailed:
+def failed(error: Exception, size: int) -> DecodeFailed:
+    """What is told of a step for *size* requests that torch did not compute."""
     return DecodeFailed(
         f"torch could not compute this request: {error} ({size} requests in the batch).",
         "Try again; if it happens again, load the model with a smaller context or fewer parallel requests.",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anyform.contract.facts import FormatMatch, Metadata, ModelFiles
-from anyform_hf_transformers import architecture, layout, modules, safetensors
+from anyform_hf_transformers import architecture, layout, modules, safetensors, vision
 from anyform_hf_transformers.configuration import Configuration
 from anyform_hf_transformers.detection import declared
 from anyform_hf_transformers.family import KNOWN
@@ -47,7 +47,9 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
     rope_scaling, rope_original_context, experts, experts_used, kv_lora_rank, pooling, labels, chat_template,
     chat_templates, special_tokens, sampling, tensor_types, shards. And of its own: architectures, layer_types,
     normalize, dimensions, prompts, quantization_config, remote_code (classes that its code would be imported for),
-    dtype, file_variant (`fp16`), adapter (PEFT's facts), transformers_version.
+    dtype, picture (what one costs: see vision.py), untied (the output has a matrix of its own), sight (what a picture's
+    encoder is like), mel_bands (of a spectrogram), file_variant (`fp16`), adapter (PEFT's
+    facts), transformers_version.
     """
     weights = [name for name in match.files if name.endswith(".safetensors") and _is_weight(match, name)]
     tensors = [tensor for name in weights for tensor in safetensors.header(files, name).tensors]
@@ -77,6 +79,8 @@ def _model(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence
     chats = templates(files, folder, tokenizer)
     template = chats.get("default", "")
     doing = architecture.tasks(config, parts, template)
+    if generation.get("is_multilingual") is False:  # a Whisper of English only
+        doing = tuple(task for task in doing if task != "translate")
     quantizing = config.content.get("quantization_config")
     quantizing = quantizing if isinstance(quantizing, dict) else {}
     facts: dict[str, Any] = config.shape() | {
@@ -94,8 +98,12 @@ def _model(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence
         "dtype": declared(config.content),
         "quantization_config": _plain(quantizing),
         "remote_code": list(config.remote_code) if config.model_type not in KNOWN else None,
+        "mel_bands": config.number("num_mel_bins"),
         "file_variant": _file_variant(match),
         "shards": _shard_count(match),
+        "picture": vision.picture(config.content, _image_processor(files, folder)) if "chat" in doing else None,
+        "sight": config.sight(),
+        "untied": any(one.name.endswith("lm_head.weight") for one in tensors) or None,
         "transformers_version": _said(config.content.get("transformers_version")),
     }
     return Metadata(
@@ -125,26 +133,41 @@ def _whole(value: Any) -> Any:
 
 
 def _adapter(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence[Tensor]) -> Metadata:
+    """Of the adapter, and of its base where that is on this machine."""
+    from anyform_hf_transformers import adapter
+
     said = files.json(at(folder, layout.ADAPTER_CONFIG))
+    beside = files.path if folder == "." else files.path / folder
+    place = adapter.base_folder(said, beside)
+    labels = adapter.label_count({tensor.name: tensor.shape for tensor in tensors})
     facts = {
         "base": said.get("base_model_name_or_path"),
+        "revision": said.get("revision"),
+        "folder": str(beside) if beside.is_dir() else "",
         "type": said.get("peft_type"),
         "rank": said.get("r"),
         "alpha": said.get("lora_alpha"),
         "task": said.get("task_type"),
+        "labels": labels,
     }
     plain = {name: value for name, value in _plain(facts).items() if value != ""}
-    return Metadata(
+    template = templates(files, folder, files.json(at(folder, "tokenizer_config.json"))).get("default", "")
+    tasks = ADAPTER_TASKS.get(_said(said.get("task_type")), ())
+    if tasks == ("classify",) and labels == 1:
+        tasks = ("rerank",)
+    found = Metadata(
         name=match.name,
         architecture=_said(said.get("peft_type")).lower(),
-        tasks=ADAPTER_TASKS.get(_said(said.get("task_type")), ()),
+        tasks=("chat", *tasks) if template and tasks == ("complete",) else tasks,
         parameters=sum(tensor.elements for tensor in tensors) or None,
         quantization=_dominant(tensors),
         weight_bytes=sum(tensor.size for tensor in tensors) or files.files.get(match.entry),
         tensors=len(tensors) or None,
         license=_license(files, folder),
-        extra={"kind": "adapter", "adapter": _whole(plain)},
+        extra={"kind": "adapter", "adapter": _whole(plain)} | ({"chat_template": template} if template else {}),
     )
+    base = adapter.described(place) if place else None
+    return adapter.completed(found, base[1]) if base else found
 
 
 def _context(
@@ -170,6 +193,12 @@ def _dimensions(
                 return width
     width = config.content.get("projection_dim")
     return width if type(width) is int else config.number("hidden_size", "d_model", "dim")
+
+
+def _image_processor(files: ModelFiles, folder: str) -> Mapping[str, Any]:
+    """What is said of how pictures are prepared; since transformers 5 it is a part of the processor's file."""
+    said = files.json(at(folder, "processor_config.json")).get("image_processor")
+    return said if isinstance(said, dict) else files.json(at(folder, "preprocessor_config.json"))
 
 
 def _senses(files: ModelFiles, folder: str) -> list[str]:

@@ -6,7 +6,7 @@ The layout: https://sbert.net/docs/sentence_transformer/usage/custom_models.html
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,17 @@ from anyform_hf_transformers.layout import CONFIG, MODULES, at, is_inside
 MOST_BYTES = 1 << 20
 MODES: Mapping[str, str] = {
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "last",
 }
-"""The flags of a Pooling module's config.json, and what they are called here."""
+"""The flags of a Pooling module's config.json, in the order in which it joins them, and what they are called here."""
+NAMES = ("mean", "cls", "lasttoken", "max", "mean_sqrt_len_tokens", "weightedmean")
+"""What newer releases write as `pooling_mode` instead (POOLING_MODES)."""
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+LIMITS = "sentence_bert_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +41,26 @@ class Module:
 
 def modules(files: ModelFiles, folder: str) -> list[Module] | None:
     """The modules in their order; None where modules.json is absent, or no list of modules."""
+    found = [_module(one) for one in _listed(files, folder)]
+    return [one for one in found if one is not None] if found and all(found) else None
+
+
+def outside(files: ModelFiles, folder: str) -> str:
+    """The first path in modules.json that leaves the model's folder; empty: none does."""
+    paths = (one.get("path") for one in _listed(files, folder) if isinstance(one, dict))
+    return next((path for path in paths if isinstance(path, str) and path and not is_inside(path)), "")
+
+
+def _listed(files: ModelFiles, folder: str) -> list[Any]:
+    """What modules.json lists; nothing where it is absent, or no list."""
     name = at(folder, MODULES)
     if not 0 < files.files.get(name, 0) <= MOST_BYTES:
-        return None
+        return []
     try:
         said = json.loads(files.head(name, MOST_BYTES))
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(said, list) or not said:
-        return None
-    found = [_module(one) for one in said]
-    return [one for one in found if one is not None] if all(found) else None
+        return []
+    return said if isinstance(said, list) else []
 
 
 def _module(said: Any) -> Module | None:
@@ -73,7 +85,7 @@ def files(listing: ModelFiles, folder: str, weights: str) -> Iterator[str]:
     """What the modules need beside the folder of the *weights*: their configs and their own weights."""
     if at(folder, MODULES) not in listing.files:
         return
-    beside = ("sentence_bert_config.json", "config_sentence_transformers.json")
+    beside = (LIMITS, "config_sentence_transformers.json")
     names = [at(folder, name) for name in (MODULES, *beside)]
     for own in folders(listing, folder):
         if own != weights:
@@ -87,14 +99,28 @@ def pooling(listing: ModelFiles, folder: str) -> str:
     for one in modules(listing, folder) or ():
         if one.kind == "Pooling":
             said = listing.json(at(folder, f"{one.path}/{CONFIG}" if one.path else CONFIG))
-            named = said.get("pooling_mode")
-            kinds: Sequence[str] = [kind for flag, kind in MODES.items() if said.get(flag) is True]
-            kinds = kinds or ([named] if isinstance(named, str) else [])
-            return "+".join("last" if kind == "lasttoken" else kind for kind in kinds)
+            return "+".join("last" if kind == "lasttoken" else kind for kind in _poolings(said))
     return ""
+
+
+def _poolings(said: Mapping[str, Any]) -> list[str]:
+    """What a Pooling module's config asks for, in the words of either release."""
+    flagged = [kind for flag, kind in MODES.items() if said.get(flag) is True]
+    named = said.get("pooling_mode")
+    return flagged or [kind for kind in (named if isinstance(named, list) else [named]) if isinstance(kind, str)]
+
+
+def pooling_trouble(listing: ModelFiles, name: str) -> str:
+    """What is wrong with the Pooling module's config *name*, in words; empty: nothing, or it cannot be read at all."""
+    said = listing.json(name)
+    strange = [kind for kind in _poolings(said) if kind not in (*NAMES, *MODES.values())]
+    if strange:
+        return f"it pools by {strange[0][:60]!r}"
+    silent = not _poolings(said) and ("pooling_mode" in said or any(flag in said for flag in MODES))
+    return "it names no way to pool" if not said or silent else ""
 
 
 def limit(listing: ModelFiles, folder: str) -> int | None:
     """Tokens of one text that the model was made for (max_seq_length)."""
-    stated = listing.json(at(folder, "sentence_bert_config.json")).get("max_seq_length")
+    stated = listing.json(at(folder, LIMITS)).get("max_seq_length")
     return stated if type(stated) is int and stated > 0 else None

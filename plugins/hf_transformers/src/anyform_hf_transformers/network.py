@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from anyform.contract.facts import Finding
 from anyform_hf_transformers.configuration import Configuration
+from anyform_hf_transformers.family import KNOWN
 from anyform_hf_transformers.finding import AGAIN, critical, warning
 from anyform_hf_transformers.safetensors import Tensor
 
@@ -46,7 +47,7 @@ def numbers(config: Configuration, name: str) -> Iterator[Finding]:
 
 
 def check(config: Configuration, tensors: Sequence[Tensor]) -> Iterator[Finding]:
-    """Layers and rows that the config promises and the tensors lack."""
+    """Layers and rows that the config promises and the tensors lack, and rows that it does not know of."""
     yield from _layers(config, tensors)
     quantized = isinstance(config.content.get("quantization_config"), dict)
     if config.text is config.content and not quantized:
@@ -89,7 +90,9 @@ def _holes(stack: str, layers: Mapping[int, set[str]]) -> Iterator[Finding]:
 
 def _embeddings(config: Configuration, tensors: Sequence[Tensor]) -> Iterator[Finding]:
     stated = config.number("vocab_size")
-    for tensor in tensors:
-        if stated and tensor.name.endswith(EMBEDDINGS) and len(tensor.shape) == 2 and tensor.shape[0] < stated:
-            text = f"{tensor.name} has {tensor.shape[0]} rows; config.json says that there are {stated} tokens. {AGAIN}"
+    tables = [tensor for tensor in tensors if tensor.name.endswith(EMBEDDINGS) and len(tensor.shape) == 2]
+    exact = len(tables) == 1 and config.model_type in KNOWN and config.reads_text
+    for table in tables if stated else ():
+        if table.shape[0] < (stated or 0) or (exact and table.shape[0] != stated):
+            text = f"{table.name} has {table.shape[0]} rows; config.json says that there are {stated} tokens. {AGAIN}"
             yield critical("vocab_mismatch", text)

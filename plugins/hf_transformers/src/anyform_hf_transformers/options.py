@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from anyform.contract.errors import Invalid
+from anyform import option
+from anyform.option import amount, one_of, truth, whole, wrong
+from anyform_hf_transformers.quantization import CHOICES
 
 DTYPES = ("float32", "float16", "bfloat16")
 ATTENTIONS = ("sdpa", "eager")
 """Those that take a mask of four dimensions, which sequences in slots need."""
-POOLINGS = ("mean", "cls", "last", "max")
+POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weightedmean")
+BATCHINGS = ("own", "paged", "auto")
+MAPS = ("auto", "balanced", "sequential")
+"""accelerate's ways to share a model out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +32,33 @@ class Options:
     threads: int | None = None
     """Default: as many as torch takes, the physical cores; 1 where `exact`."""
     batch: int = 512
-    """Most tokens of prompts, or of texts to embed, in one step."""
+    """Most tokens of prompts, or of texts to embed, in one step; those of a picture are read together."""
     exact: bool | None = None
     """Compute so that an answer does not hang on what else runs: one thread, and never fewer rows than from which on
     they come out alike. Default: for models under 32 MiB on a CPU."""
     pooling: str = ""
     """How an embedding model's tokens become one vector. Default: as its folder says."""
+    batching: str = "own"
+    """own: our loop for all requests; paged: transformers' continuous batching for those that want nothing but the
+    likeliest tokens; auto: that on CUDA, where it works."""
+    quantization: str = ""
+    """4bit or 8bit (bitsandbytes), or one of torchao's: what the weights of linear layers are made of on load."""
+    device_map: str = ""
+    """auto, balanced or sequential: share the layers out among several accelerators of one kind."""
+    accelerators: int | None = None
+    """Among how many; the memory of one is estimated so. Default: 2 where there is a device_map."""
+    base: str = ""
+    """The folder of the model that an adapter is for. Default: the one that the adapter names, where it is here."""
+    audio_seconds: float = 7200.0
+    """Seconds that one sound may last."""
+    fallback: bool = True
+    """Speech: try a window again at a higher temperature where its text repeats itself or is unlikely, and leave out
+    what is likely silence; false: the first try is it, as transformers' generate() has it."""
+    max_pixels: int = 50_000_000
+    """Width x height that a picture of a request may have; up to 178,956,970, beyond which Pillow opens none."""
+    hypothesis_template: str = ""
+    """The sentence that a zero-shot label takes the place of {} in. Default: that of transformers' pipelines, `This is
+    a photo of {}.` for pictures."""
     trust_remote_code: bool = False
     """Run Python code that came with the model. Only for models whose code you have read."""
     text_interval: float = 0.05
@@ -40,57 +67,37 @@ class Options:
 
 def read(given: Mapping[str, Any]) -> Options:
     """Check *given*. Raises Invalid that names the option, its value and what it may be."""
-    known = {field.name for field in fields(Options)}
-    for name in given:
-        if name not in known:
-            raise Invalid(f"unknown load option {name!r}.", f"Known are {', '.join(sorted(known))}.", option=name)
-    return Options(**{name: _CHECKS[name](name, value) for name, value in given.items() if value is not None})
+    return option.read(given, Options, _CHECKS)
 
 
-def _wrong(name: str, value: object, wanted: str) -> Invalid:
-    return Invalid(f"load option {name} is {value!r}.", f"It must be {wanted}.", option=name)
+def _model_folder(name: str, value: Any) -> str:
+    if not isinstance(value, str | Path) or not (Path(value).expanduser() / "config.json").is_file():
+        raise wrong(name, value, "the path of a folder with a config.json")
+    return str(Path(value).expanduser().absolute())
 
 
-def _positive(name: str, value: Any) -> int:
-    number = int(value) if isinstance(value, str) and value.isdigit() else value
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise _wrong(name, value, "a whole number, 1 or more")
-    return number
+def _template(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "{}" not in value:
+        raise wrong(name, value, "a text with {} in it")
+    return value
 
 
-def _truth(name: str, value: Any) -> bool:
-    words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-    if str(value).lower() not in words:
-        raise _wrong(name, value, "true or false")
-    return words[str(value).lower()]
-
-
-def _seconds(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0.0 <= number < float("inf"):
-        raise _wrong(name, value, "a number, 0 or more")
-    return number
-
-
-def _one_of(choices: Sequence[str]) -> Callable[[str, Any], str]:
-    def check(name: str, value: Any) -> str:
-        if value not in choices:
-            raise _wrong(name, value, f"one of {', '.join(choices)}")
-        return str(value)
-
-    return check
-
-
-_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    "dtype": _one_of(DTYPES),
-    "attn_implementation": _one_of(ATTENTIONS),
-    "threads": _positive,
-    "batch": _positive,
-    "exact": _truth,
-    "pooling": _one_of(POOLINGS),
-    "trust_remote_code": _truth,
-    "text_interval": _seconds,
+_CHECKS: Mapping[str, option.Check] = {
+    "dtype": one_of(DTYPES),
+    "attn_implementation": one_of(ATTENTIONS),
+    "threads": whole(1),
+    "batch": whole(1),
+    "exact": truth,
+    "pooling": one_of(POOLINGS),
+    "batching": one_of(BATCHINGS),
+    "quantization": one_of(tuple(CHOICES)),
+    "device_map": one_of(MAPS),
+    "accelerators": whole(1),
+    "base": _model_folder,
+    "audio_seconds": amount,
+    "fallback": truth,
+    "max_pixels": whole(1),
+    "hypothesis_template": _template,
+    "trust_remote_code": truth,
+    "text_interval": amount,
 }

@@ -10,11 +10,12 @@ import io
 import pickletools
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from anyform.contract.facts import Finding, ModelFiles
 from anyform_hf_transformers.finding import AGAIN, critical, warning
+from anyform_hf_transformers.layout import is_inside
 
 MOST_PICKLE_BYTES = 32 << 20
 MOST_OPCODES = 1 << 20
@@ -109,13 +110,23 @@ def _archive(files: ModelFiles, name: str, size: int) -> Iterator[Finding]:
             if any("/code/" in f"/{member.filename}" for member in members):
                 text = f"{name} is a TorchScript program, no weights. Get the weights, as safetensors if it can be."
                 raise _PickleError("torchscript", text)
-            for member in members:
-                if member.compress_type != zipfile.ZIP_STORED or member.header_offset + member.file_size > size:
-                    where = f"{member.filename!r} in {name}"
-                    raise _PickleError("bad_archive", f"{where} is compressed or lies beyond the file's end. {AGAIN}")
+            _check_members(members, name, size)
             if pickles[0].file_size > MOST_PICKLE_BYTES:
                 raise _too_big(name, pickles[0].file_size)
             _inspect(io.BytesIO(archive.read(pickles[0])), name)
+
+
+def _check_members(members: Sequence[zipfile.ZipInfo], name: str, size: int) -> None:
+    """That each file lies in the archive as it is, under a name of its own folder, and no two share their bytes."""
+    for member in members:
+        where = f"{member.filename[:100]!r} in {name}"
+        if not is_inside(member.filename):
+            raise _PickleError("bad_archive", f"{where} names a place outside of it. Get safetensors instead.")
+        if member.compress_type != zipfile.ZIP_STORED or member.header_offset + member.file_size > size:
+            raise _PickleError("bad_archive", f"{where} is compressed or lies beyond the file's end. {AGAIN}")
+    total = sum(member.file_size for member in members)
+    if total > size:
+        raise _PickleError("bad_archive", f"the files in {name} come to {total} bytes, and it has {size}. {AGAIN}")
 
 
 def _check_directory(file: IO[bytes], name: str, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from anyform.contract.errors import Unsupported
@@ -10,30 +11,53 @@ from anyform.text.prompt import ChatForm
 from anyform.text.textmodel import TextModel
 from anyform_hf_transformers import folder
 from anyform_hf_transformers.backend import transformers
-from anyform_hf_transformers.generation import open_decoder
+from anyform_hf_transformers.generation import Decoder, open_decoder
 from anyform_hf_transformers.loop import Loop
+from anyform_hf_transformers.paged import Paged
+from anyform_hf_transformers.pagedloop import PagedLoop, log, open_pages
 from anyform_hf_transformers.words import Words
 
 if TYPE_CHECKING:
     from anyform_hf_transformers.loading import Loading
 
+UNSEEING = "it reads text only."
 
-def load(loading: Loading) -> LoadedModel:
-    """The model, its first step done. Raises LoadFailed, OutOfMemory, Unsupported."""
+
+def load(loading: Loading, unseeing: str = UNSEEING) -> LoadedModel:
+    """The model, its first step done. *unseeing*: why it reads no pictures.
+
+    Raises LoadFailed, OutOfMemory, Unsupported.
+    """
     if loading.config.is_encoder_decoder:
         raise Unsupported(f"{loading.plan.model} is an encoder-decoder model, which this backend does not run.")
+    return made(loading, loading.read(transformers.AutoModelForCausalLM), unseeing)
+
+
+def made(loading: Loading, model: Any, unseeing: str = UNSEEING) -> LoadedModel:
+    """What `load` gives, of *model*. Raises LoadFailed."""
     parallel, context = loading.parallel, loading.context
-    model = loading.read(transformers.AutoModelForCausalLM)
     words = vocabulary(loading, model)
     decoder = open_decoder(model, loading.device, parallel, context, exact=loading.exact(model))
     return TextModel(
-        Loop(decoder, parallel, loading.options.batch, loading.options.text_interval),
+        open_loop(loading, model, decoder),
         words,
         chat_form(loading, words),
         context=context,
         parallel=parallel,
         defaults=folder.sampling(loading.plan.metadata.extra),
+        unseeing=unseeing,
     )
+
+
+def open_loop(loading: Loading, model: Any, decoder: Decoder) -> Loop:
+    """A loop for *decoder*, with transformers' own batching beside it where the options say so."""
+    options, parallel = loading.options, loading.parallel
+    if options.batching == "own" or (options.batching == "auto" and not loading.device.startswith("cuda")):
+        return Loop(decoder, parallel, options.batch, options.text_interval)
+    make = partial(Paged, model, parallel, loading.context, options.batch)
+    paged, why = open_pages(model, decoder, make, exact=bool(options.exact))
+    log.info("%s: plain requests run in %s", loading.plan.model, f"our own batches: {why}" if why else "pages")
+    return PagedLoop(decoder, parallel, options.batch, options.text_interval, make, paged, why)
 
 
 def vocabulary(loading: Loading, model: Any) -> Words:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
-from anyform_hf_transformers import layout, modules, network, pickled, safetensors
+from anyform_hf_transformers import companion, layout, modules, network, packing, pickled, safetensors
 from anyform_hf_transformers.configuration import Configuration
 from anyform_hf_transformers.family import KNOWN, VERSION
 from anyform_hf_transformers.finding import AGAIN, condensed, critical, warning
@@ -15,16 +14,10 @@ from anyform_hf_transformers.layout import PEFT, at, folder_of
 from anyform_hf_transformers.metadata import home
 from anyform_hf_transformers.safetensors import Header
 
-PARSED_BYTES = 1 << 20
-"""A longer JSON file is looked at by its ends: a tokenizer of 30 MB takes half a second and 300 MB to parse."""
-READ_BYTES = 16 << 20
-EDGE = 256
-TEXTS = (".txt", ".jinja", ".py")
 TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
     "source.spm",
 )  # fmt: skip
-READS_TEXT = ("ForCausalLM", "LMHeadModel", "ForSequenceClassification", "ForMaskedLM", "ForTokenClassification")
 
 
 def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
@@ -34,9 +27,11 @@ def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
 
 def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
     folder = folder_of(match.entry)
+    broken: set[str] = set()
     for name in match.files:
-        if name in files.files:
-            yield from _file(files, name)
+        for finding in _file(files, name) if name in files.files else ():
+            broken.add(name)
+            yield finding
     yield from _missing_files(files, match)
     headers = {
         name: safetensors.header(files, name)
@@ -44,12 +39,15 @@ def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
         if name in files.files and name.endswith(".safetensors") and folder_of(name) == folder
     }
     if match.format == PEFT:
-        yield from _adapter(files, match, headers)
+        if at(folder, layout.ADAPTER_CONFIG) not in broken:
+            yield from _adapter(files, match, headers)
         return
     config = Configuration(files.json(at(folder, layout.CONFIG)))
-    yield from _config(files, folder, config)
-    yield from _modules(files, home(match))
-    yield from _index(files, match, headers)
+    if at(folder, layout.CONFIG) not in broken:
+        yield from _config(files, folder, config)
+    yield from _modules(files, home(match), broken)
+    if match.entry not in broken:
+        yield from _index(files, match, headers)
     yield from _twins(headers)
     if all(header.read for header in headers.values()) and headers:
         if not any(header.tensors for header in headers.values()):
@@ -60,66 +58,15 @@ def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
 
 def _file(files: ModelFiles, name: str) -> Iterator[Finding]:
     """What is wrong with one file by itself."""
-    if name.endswith(".safetensors"):
+    other = companion.substitute(files, name)
+    if other is not None:
+        yield other
+    elif name.endswith(".safetensors"):
         yield from safetensors.check(safetensors.header(files, name), name)
     elif name.endswith(".bin"):
         yield from pickled.check(files, name)
-    elif not files.files[name]:
-        yield critical("empty_file", f"{name} is empty. {AGAIN}")
-    elif name.endswith(".json"):
-        yield from _json(files, name)
-    elif name.endswith(TEXTS):
-        yield from _text(files, name)
-
-
-def _json(files: ModelFiles, name: str) -> Iterator[Finding]:
-    size = files.files[name]
-    content = files.head(name, min(size, PARSED_BYTES))
-    if not content:
-        yield critical("unreadable", f"{name} cannot be read. Check its permissions.")
-    elif size > PARSED_BYTES:
-        yield from _ends(files, name, content[:EDGE])
     else:
-        try:
-            json.loads(content)
-        except (ValueError, RecursionError) as error:
-            said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            yield critical("bad_json", f"{name} is no JSON: {said}. {AGAIN}")
-
-
-def _ends(files: ModelFiles, name: str, start: bytes) -> Iterator[Finding]:
-    """A long file that begins or ends as JSON never does."""
-    if start.lstrip()[:1] not in (b"{", b"["):
-        yield critical("bad_json", f"{name} begins with {start[:8]!r}: it is no JSON. {AGAIN}")
-        return
-    path = files.path / name
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, files.files[name] - EDGE))
-            end = file.read(EDGE)
-    except FileNotFoundError:
-        return  # it lies elsewhere
-    except OSError as error:
-        yield critical("unreadable", f"{name} cannot be read: {error.strerror or error}. Check its permissions.")
-        return
-    if end.rstrip()[-1:] not in (b"}", b"]"):
-        yield critical(
-            "bad_json", f"{name} ends in the middle, after {files.files[name]} bytes: it is cut off. {AGAIN}"
-        )
-
-
-def _text(files: ModelFiles, name: str) -> Iterator[Finding]:
-    size = min(files.files[name], READ_BYTES)
-    content = files.head(name, size)
-    try:
-        text = content.decode("utf-8") if content or not size else ""
-    except UnicodeDecodeError as error:
-        cut = len(content) - error.start < 4 and files.files[name] > size
-        if not cut:
-            yield critical("bad_text", f"{name} is no UTF-8 text at byte {error.start}. {AGAIN}")
-        return
-    if "\0" in text:
-        yield critical("bad_text", f"{name} has a zero byte in its text. {AGAIN}")
+        yield from companion.check(files, name)
 
 
 def _config(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Finding]:
@@ -134,10 +81,13 @@ def _config(files: ModelFiles, folder: str, config: Configuration) -> Iterator[F
     if "architectures" in config.content and not config.architectures:
         said = repr(config.content["architectures"])[:100]
         yield critical("bad_config", f"{name}: architectures is {said}, no list of names. {AGAIN}")
+    if not config.architectures and not config.model_type:
+        yield critical("bad_config", f"{name} names neither architectures nor a model_type. Get the whole model.")
+        return
     yield from network.numbers(config, name)
+    yield from packing.check(config.content, name)
     yield from _code(files, folder, config)
-    reads_text = config.architectures and config.architectures[0].endswith(READS_TEXT)
-    if reads_text and not any(at(folder, one) in files.files for one in TOKENIZERS):
+    if config.reads_text and not any(at(folder, one) in files.files for one in TOKENIZERS):
         text = f"there is no tokenizer beside {name} ({', '.join(TOKENIZERS[:3])}, …). Get the whole model."
         yield critical("missing_tokenizer", text)
 
@@ -147,34 +97,47 @@ def _code(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Fin
     kind = config.model_type
     if kind in KNOWN:
         return
-    called = f"of the type {kind!r}" if kind else "of no stated type"
+    name = at(folder, layout.CONFIG)
+    said = f"{name} says model_type {kind!r:.60}" if kind else f"{name} states no model_type"
     if not config.remote_code:
-        text = (
-            f"the model is {called}, which transformers {VERSION} does not know: it needs a later one, if any has it."
-        )
+        text = f"{said}, which transformers {VERSION} does not know: it needs a later one, if any has it."
         yield warning("unknown_architecture", text)
         return
     where = sorted({name.rpartition("--")[2].rpartition(".")[0] + ".py" for name in config.remote_code})
     absent = [name for name in where if at(folder, name) not in files.files]
-    said = f"the model is {called} and brings code of its own ({', '.join(where[:3])}), which could do anything here."
+    said = f"{said}, and the model brings its own code ({', '.join(where[:3])}), which could do anything here."
     hint = "It is refused when it is loaded, unless you set trust_remote_code = true in the options of this very model."
     yield warning("remote_code", f"{said} {hint}")
     if absent:
         yield warning("missing_code", f"{', '.join(absent[:3])} is not in the folder: its code lies elsewhere.")
 
 
-def _modules(files: ModelFiles, top: str) -> Iterator[Finding]:
+def _modules(files: ModelFiles, top: str, broken: set[str]) -> Iterator[Finding]:
     name = at(top, layout.MODULES)
-    if name not in files.files:
+    if name not in files.files or name in broken:
+        return
+    outside = modules.outside(files, top)
+    if outside:
+        yield critical("bad_modules", f"{name} names {outside[:100]!r}, which lies outside of the model. {AGAIN}")
         return
     found = modules.modules(files, top)
     if found is None:
         yield critical("bad_modules", f"{name} is no list of modules with a type and a path each. {AGAIN}")
         return
     for one in found:
-        if one.kind in ("Pooling", "Dense") and at(top, f"{one.path}/{layout.CONFIG}") not in files.files:
+        own = at(at(top, one.path), layout.CONFIG)
+        if one.kind in ("Pooling", "Dense") and own not in files.files:
             text = f"{name} names a {one.kind} in {one.path!r}, which has no config.json. Get the whole model."
             yield critical("missing_module", text)
+        elif one.kind == "Pooling" and own not in broken:
+            wrong = modules.pooling_trouble(files, own)
+            if wrong:
+                yield critical("bad_pooling", f"{own}: {wrong}. It has to be one of {', '.join(modules.NAMES)}.")
+    limits = at(top, modules.LIMITS)
+    stated = files.json(limits).get("max_seq_length")
+    if stated is not None and (type(stated) is not int or stated < 1):
+        text = f"{limits}: max_seq_length is {stated!r:.60}; it has to be 1 or more. {AGAIN}"
+        yield critical("bad_value", text)
 
 
 def _missing_files(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
@@ -238,6 +201,9 @@ def _adapter(files: ModelFiles, match: FormatMatch, headers: Mapping[str, Header
     kind, base = said.get("peft_type"), said.get("base_model_name_or_path")
     if not isinstance(kind, str):
         yield critical("bad_config", f"{name} names no peft_type. {AGAIN}")
+    if not isinstance(base, str) or not base:
+        text = f"{name}: base_model_name_or_path is {base!r:.60}: nothing says which model it belongs to."
+        yield critical("no_base", f"{text} Write that model's name there.")
     tensors: Sequence[Any] = [tensor for header in headers.values() for tensor in header.tensors]
     if headers and not tensors and all(header.read for header in headers.values()):
         yield critical("no_tensors", f"{match.entry} holds no tensor at all. {AGAIN}")

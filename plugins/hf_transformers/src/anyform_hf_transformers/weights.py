@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from anyform.contract.errors import Fault, LoadFailed, OutOfMemory, Unsupported
+from anyform.contract.errors import EngineMissing, Fault, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.facts import Plan
+from anyform_hf_transformers import conversion, placement, quantization, quantizer
 from anyform_hf_transformers.backend import torch, transformers
 from anyform_hf_transformers.options import Options
 
@@ -43,6 +45,8 @@ def dtype(plan: Plan, options: Options, config: Any, place: str) -> Any:
     if options.dtype:
         return getattr(torch, options.dtype)
     stored = getattr(config, "dtype", None)
+    if conversion.wanted(plan):
+        return torch.float32 if place == "cpu" else torch.bfloat16
     if place != "cpu":
         return stored or torch.float32
     flags = {flag for one in plan.devices if one.kind == "cpu" for flag in one.extra.get("flags", ())}
@@ -57,31 +61,34 @@ def read_config(plan: Plan, options: Options) -> Any:
             "Read the code, and then load it with the option trust_remote_code=true.",
         )
     try:
-        return transformers.AutoConfig.from_pretrained(
-            folder(plan), local_files_only=True, trust_remote_code=options.trust_remote_code
+        config = transformers.AutoConfig.from_pretrained(
+            folder(plan), local_files_only=True, trust_remote_code=options.trust_remote_code, **conversion.file(plan)
         )
     except (ValueError, KeyError, OSError) as error:
         raise LoadFailed(f"transformers does not read the configuration of {plan.model}: {_said(error)}") from error
+    return conversion.configured(plan, config) if conversion.wanted(plan) else config
 
 
-def read_tokenizer(plan: Plan, options: Options) -> Any:
-    """Transformers' tokenizer. Raises LoadFailed."""
+def read_tokenizer(plan: Plan, options: Options, place: Path | None = None) -> Any:
+    """Transformers' tokenizer. *place*: the folder that has it, where that is another. Raises LoadFailed."""
     try:
-        return transformers.AutoTokenizer.from_pretrained(
-            folder(plan), local_files_only=True, trust_remote_code=options.trust_remote_code
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            place or folder(plan),
+            local_files_only=True,
+            trust_remote_code=options.trust_remote_code,
+            **({} if place else conversion.file(plan)),
         )
     except (ValueError, KeyError, OSError, ImportError, TypeError) as error:
         raise LoadFailed(f"transformers does not read the tokenizer of {plan.model}: {_said(error)}") from error
+    return conversion.marked(plan, tokenizer) if conversion.wanted(plan) else tokenizer
 
 
-def read_model(plan: Plan, options: Options, config: Any, kind: Any, place: str) -> Any:
-    """A model of the auto class *kind* with the plan's weights. Raises LoadFailed, OutOfMemory."""
-    given: dict[str, Any] = {"config": config, "dtype": dtype(plan, options, config, place)}
-    if options.attn_implementation:
-        given["attn_implementation"] = options.attn_implementation
-    given["use_safetensors"] = plan.match.format != "pytorch"
-    if variant := plan.metadata.extra.get("file_variant"):
-        given["variant"] = variant
+def read_model(plan: Plan, options: Options, config: Any, kind: Any, place: str, brought: Container[str] = ()) -> Any:
+    """A model of the auto class *kind* with the plan's weights. *brought*: names of weights that an adapter brings.
+
+    Raises LoadFailed, OutOfMemory, Unsupported, EngineMissing.
+    """
+    given = placed(plan, options, config, place)
     try:
         model, told = kind.from_pretrained(
             folder(plan),
@@ -92,17 +99,55 @@ def read_model(plan: Plan, options: Options, config: Any, kind: Any, place: str)
             ignore_mismatched_sizes=True,  # they are named below; else transformers prints a table and names none
             **given,
         )
-        model = model.eval().to(place)
+        model = model.eval()
+        if "device_map" not in given:
+            model = model.to(place)
     except Exception as error:  # transformers and what it calls raise whatever they like
         raise _fault(plan, error) from error
-    lacking = sorted(name for name in told["missing_keys"] if not any(part in name for part in _MAY_LACK))
+    outside = placement.spilt(getattr(model, "hf_device_map", {})) if options.device_map else []
+    if outside:
+        raise OutOfMemory(
+            f"there is no room for {len(outside)} parts of {plan.model} on the accelerators, such as {outside[0]}.",
+            "Share it out among more (accelerators=N), or use the option quantization.",
+        )
+    lacking = sorted(
+        name for name in told["missing_keys"] if name not in brought and not any(part in name for part in _MAY_LACK)
+    )
     wrong = sorted(str(one[0]) for one in told.get("mismatched_keys", ()))
     for names, what in ((lacking, "are not in the files"), (wrong, "have another shape than config.json says")):
         if names:
             raise LoadFailed(
                 f"{len(names)} weights of {plan.model} {what}, such as {names[0]}.", "Get the model again."
             )
-    return model
+    model.lacking = frozenset(told["missing_keys"])  # transformers made those up: not to be used
+    return conversion.ended(plan, model) if conversion.wanted(plan) else model
+
+
+def placed(plan: Plan, options: Options, config: Any, place: str) -> dict[str, Any]:
+    """What `from_pretrained` is told of files, numbers and places."""
+    quantization.check(plan.metadata, options.quantization, _kind(place))
+    placement.check(options.device_map, _kind(place))
+    given: dict[str, Any] = {"config": config, "dtype": dtype(plan, options, config, place), **conversion.file(plan)}
+    if options.attn_implementation:
+        given["attn_implementation"] = options.attn_implementation
+    if not conversion.wanted(plan):
+        given["use_safetensors"] = plan.match.format != "pytorch"
+    if variant := plan.metadata.extra.get("file_variant"):
+        given["variant"] = variant
+    if options.quantization:
+        given["quantization_config"] = quantizer.config(options.quantization, given["dtype"])
+    if options.device_map:
+        free = {index: torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())}
+        given["device_map"] = options.device_map
+        given["max_memory"] = placement.max_memory(plan.devices, free, options.accelerators)
+    elif options.quantization or quantization.stored(plan.metadata):
+        given["device_map"] = {"": place}
+    return given
+
+
+def _kind(place: str) -> str:
+    """Our name of torch's device."""
+    return {"mps": "metal"}.get(place, place.partition(":")[0])
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -111,6 +156,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _fault(plan: Plan, error: Exception) -> Fault:
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, ImportError):
+        return EngineMissing(f"{plan.model} needs a package that is not installed: {_said(error)}")
     if out_of_memory(error):
         return OutOfMemory(
             f"there is no memory for {plan.model}: {_said(error)}",

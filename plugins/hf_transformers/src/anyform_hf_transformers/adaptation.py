@@ -1,0 +1,85 @@
+"""An adapter on its base: the plan of the base, and the adapter's weights in the base's model."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from anyform.contract.errors import LoadFailed, Unsupported
+from anyform.contract.facts import Plan
+from anyform_hf_transformers import adapter, backend, safetensors
+from anyform_hf_transformers.layout import ADAPTER_CONFIG, PEFT
+from anyform_hf_transformers.listing import Listing
+from anyform_hf_transformers.options import Options
+from anyform_hf_transformers.quantizer import quantized
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+_LACKS = "missing adapter keys"
+"""What peft warns of when its file does not fill the adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What a plan of an adapter comes to."""
+
+    folder: Path
+    """The adapter's."""
+    plan: Plan
+    """Of the base, for the adapter's task."""
+    brought: frozenset[str]
+    """Weights of the base that the adapter replaces."""
+    labels: int | None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The folder of the tokenizer that came with the adapter; None: the base's is used."""
+        return self.folder if any((self.folder / name).is_file() for name in _TOKENIZERS) else None
+
+    def applied(self, model: Any, tokens: int) -> Any:
+        """*model* with the adapter in it, merged where its numbers allow that. *tokens*: that the tokenizer has.
+
+        Raises EngineMissing, LoadFailed.
+        """
+        peft = backend.peft()
+        if tokens > model.get_input_embeddings().weight.shape[0]:
+            model.resize_token_embeddings(tokens, mean_resizing=False)
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                made = peft.PeftModel.from_pretrained(model, str(self.folder), local_files_only=True)
+            lacking = next((str(one.message) for one in told if _LACKS in str(one.message)), "")
+            if lacking:
+                raise LoadFailed(f"the adapter's file does not fill it: {lacking[:300]}", "Get the adapter again.")
+            if not quantized(model) and hasattr(made.base_model, "merge_and_unload"):
+                return made.merge_and_unload(safe_merge=True).eval()
+        except (ValueError, RuntimeError, KeyError, TypeError, OSError, NotImplementedError) as error:
+            said = " ".join(str(error).split())[:500]
+            raise LoadFailed(
+                f"peft does not apply the adapter: {type(error).__name__}: {said}",
+                "Check that it is for this base (option base=PATH).",
+            ) from error
+        return made.base_model.model.eval()
+
+
+def of(plan: Plan, options: Options) -> Adaptation | None:
+    """None where the plan is of no adapter. Raises Unsupported, LoadFailed, EngineMissing."""
+    if plan.match.format != PEFT:
+        return None
+    folder = (Path(plan.path) / plan.match.entry).parent
+    place, match, base = adapter.needed(plan.metadata, folder, options.base)
+    files = Listing(folder)
+    if files.json(ADAPTER_CONFIG).get("alora_invocation_tokens"):
+        raise Unsupported(
+            "the adapter works from some tokens of a prompt on only (aLoRA), which this backend does not."
+        )
+    tensors = safetensors.header(files, plan.match.entry.rpartition("/")[2]).tensors
+    whole = adapter.completed(plan.metadata, base)
+    joined = replace(base, tasks=whole.tasks or base.tasks, features=base.features)
+    return Adaptation(
+        folder=folder,
+        plan=replace(plan, path=str(place), match=match, metadata=joined),
+        brought=adapter.whole_weights([tensor.name for tensor in tensors]),
+        labels=adapter.label_count({tensor.name: tensor.shape for tensor in tensors}),
+    )
