@@ -145,7 +145,7 @@ class VectorModel:
         yield work.begun()
         kept = dimensions or self._width
         for index, pooled in work.rows():
-            vector = _unit(pooled[:kept]) if self._normalize else pooled[:kept]
+            vector = unit(pooled[:kept]) if self._normalize else pooled[:kept]
             yield Vector(data=vector.astype("<f4").tobytes(), dimensions=kept, index=index)
         yield work.done()
 
@@ -163,12 +163,13 @@ class VectorModel:
 class VectorWork:
     """One job's way through a loop."""
 
-    def __init__(self, loop: VectorLoop, inputs: Sequence[Input], stop: Stop) -> None:
+    def __init__(self, loop: VectorLoop, inputs: Sequence[Input], stop: Stop, tokens: int | None = None) -> None:
+        """*tokens*: of all texts; None: those of *inputs*."""
         self.cancelled = False
         self._loop = loop
         self._inputs = inputs
         self._stop = stop
-        self._tokens = sum(map(len, inputs))
+        self._tokens = sum(map(len, inputs)) if tokens is None else tokens
         self._started = time.perf_counter()
 
     def begun(self) -> Progress:
@@ -228,6 +229,7 @@ def sigmoid(value: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.float64(value))))
 
 
-def _unit(vector: Floats) -> Floats:
+def unit(vector: Floats) -> Floats:
+    """*vector* made as long as one; zero stays."""
     length = float(np.linalg.norm(vector.astype(np.float64)))
     return vector / np.float32(length) if length > 0.0 else vector

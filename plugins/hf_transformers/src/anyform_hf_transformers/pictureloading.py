@@ -10,6 +10,7 @@ import numpy as np
 
 from anyform.contract.errors import EngineMissing, Invalid, LoadFailed, Unsupported
 from anyform.contract.model import LoadedModel
+from anyform.text.labelmodel import softmax
 from anyform.text.vectormodel import Floats
 from anyform_hf_transformers import backend, weights
 from anyform_hf_transformers.backend import torch, transformers
@@ -18,7 +19,7 @@ from anyform_hf_transformers.captionmodel import CaptionModel
 from anyform_hf_transformers.info import PICTURE_INSTALL
 from anyform_hf_transformers.pictureencoder import Labelling, Pairing, PictureEncoder, PictureLoop, Pooling
 from anyform_hf_transformers.picturememory import TOGETHER, TOGETHER_ON_DEVICE
-from anyform_hf_transformers.picturemodel import Ability, PictureModel, resemblance, sigmoid, softmax
+from anyform_hf_transformers.picturemodel import Ability, PictureModel, resemblance, sigmoid
 from anyform_hf_transformers.pixels import Pixels, Seen, Texts
 from anyform_hf_transformers.writer import WRITERS, Writer
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from anyform.contract.errors import Fault, Invalid, Unsupported
-from anyform.contract.events import Done, Event, Finish, Progress, Scores, Text, Usage, Vector
+from anyform.contract.errors import Invalid, Unsupported
+from anyform.contract.events import Event, Text, Vector
 from anyform.contract.jobs import Answer, Classify, Embed, Job, Picture, ZeroShot
 from anyform.contract.model import Stop
-from anyform.text.vectormodel import Floats, VectorLoop, VectorTicket
+from anyform.text.labelmodel import best
+from anyform.text.vectormodel import Floats, VectorLoop, VectorWork, unit
 from anyform_hf_transformers.pixels import Pixels, Seen, Texts
 
 _REMEMBERED = 4096
@@ -136,25 +136,25 @@ class PictureModel:
         return Seen(question.tokens, arrays=self._pixels.read(job.picture, "the picture"))
 
     def _embed(self, inputs: Sequence[Seen], dimensions: int | None, stop: Stop) -> Iterator[Event]:
-        work = Work(self._loop, inputs, stop)
+        work = VectorWork(self._loop, inputs, stop)
         yield work.begun()
         kept = dimensions or self._width
         for index, row in work.rows():
-            vector = _unit(row[:kept]) if self._normalize else row[:kept]
+            vector = unit(row[:kept]) if self._normalize else row[:kept]
             yield Vector(data=vector.astype("<f4").tobytes(), dimensions=kept, index=index)
         yield work.done()
 
     def _classify(
         self, inputs: Sequence[Seen], share: Callable[[Floats], Floats], top: int, stop: Stop
     ) -> Iterator[Event]:
-        work = Work(self._loop, inputs, stop)
+        work = VectorWork(self._loop, inputs, stop)
         yield work.begun()
         for index, row in work.rows():
-            yield _best(self._does.labels, share(row), index, top)
+            yield best(self._does.labels, share(row), index, top)
         yield work.done()
 
     def _answer(self, asked: Seen, stop: Stop) -> Iterator[Event]:
-        work = Work(self._loop, [asked], stop)
+        work = VectorWork(self._loop, [asked], stop)
         yield work.begun()
         for _, row in work.rows():
             yield Text(text=self._does.labels[int(np.argmax(row))])
@@ -166,7 +166,7 @@ class PictureModel:
         assert self._does.alike is not None
         known = {one.tokens: self._labels.get(one.tokens) for one in written}
         new = [one for one in {one.tokens: one for one in written}.values() if known[one.tokens] is None]
-        work = Work(self._loop, [*new, *pictures], stop, sum(map(len, written)))
+        work = VectorWork(self._loop, [*new, *pictures], stop, sum(map(len, written)))
         yield work.begun()
         found = dict(work.rows())
         if not work.cancelled:
@@ -174,51 +174,8 @@ class PictureModel:
                 known[one.tokens] = self._labels.keep(one.tokens, found[place])
             vectors = np.stack([row for row in (known[one.tokens] for one in written) if row is not None])
             for index in range(len(pictures)):
-                yield _best(labels, self._does.alike(found[len(new) + index], vectors), index, len(labels))
+                yield best(labels, self._does.alike(found[len(new) + index], vectors), index, len(labels))
         yield work.done()
-
-
-class Work:
-    """One job's way through the loop."""
-
-    def __init__(self, loop: VectorLoop, inputs: Sequence[Seen], stop: Stop, tokens: int | None = None) -> None:
-        """*tokens*: of all texts; None: those of *inputs*."""
-        self.cancelled = False
-        self._loop = loop
-        self._inputs = inputs
-        self._stop = stop
-        self._tokens = sum(map(len, inputs)) if tokens is None else tokens
-        self._started = time.perf_counter()
-
-    def begun(self) -> Progress:
-        """The first event: the job is in order."""
-        return Progress(stage="prompt", total=self._tokens)
-
-    def rows(self) -> Iterator[tuple[int, Floats]]:
-        """In any order; ends early where it is cancelled. Raises what the loop says."""
-        if not self._inputs:
-            return
-        ticket = VectorTicket(self._inputs, self._stop)
-        try:
-            self._loop.submit(ticket)
-            for _ in self._inputs:
-                result = ticket.results.get()
-                if isinstance(result, Fault):
-                    raise result
-                if result is None:
-                    self.cancelled = True
-                    return
-                yield result
-        finally:
-            ticket.failed = True  # whoever reads no further needs no further results
-
-    def done(self) -> Done:
-        """The last event."""
-        return Done(
-            finishes=(Finish(reason="cancelled" if self.cancelled else "stop"),),
-            usage=Usage(prompt_tokens=self._tokens),
-            prompt_s=time.perf_counter() - self._started,
-        )
 
 
 class Remembered:
@@ -245,13 +202,6 @@ class Remembered:
         return row
 
 
-def softmax(row: Floats) -> Floats:
-    """Shares of one."""
-    parts = np.exp(row - row.max(-1, keepdims=True))
-    made: Floats = parts / parts.sum(-1, keepdims=True)
-    return made
-
-
 def sigmoid(row: Floats) -> Floats:
     """Each on its own."""
     made: Floats = (1.0 / (1.0 + np.exp(-row.astype(np.float64)))).astype(np.float32)
@@ -262,22 +212,7 @@ def resemblance(scale: float, bias: float, share: Callable[[Floats], Floats]) ->
     """CLIP's and SigLIP's: scores from cosines, scaled and shifted as was learnt."""
 
     def alike(picture: Floats, texts: Floats) -> Floats:
-        cosines = (texts / np.linalg.norm(texts, axis=-1, keepdims=True)) @ _unit(picture)
+        cosines = (texts / np.linalg.norm(texts, axis=-1, keepdims=True)) @ unit(picture)
         return share(cosines * np.float32(scale) + np.float32(bias))
 
     return alike
-
-
-def _best(labels: Sequence[str], scores: Floats, index: int, most: int) -> Scores:
-    """The *most* that score highest, best first; of equals the first."""
-    order = np.argsort(-scores, kind="stable")[:most]
-    return Scores(
-        values=tuple(float(scores[place]) for place in order),
-        labels=tuple(labels[place] for place in order),
-        index=index,
-    )
-
-
-def _unit(vector: Floats) -> Floats:
-    length = float(np.linalg.norm(vector.astype(np.float64)))
-    return vector / np.float32(length) if length > 0.0 else vector
