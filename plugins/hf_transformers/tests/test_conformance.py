@@ -9,7 +9,7 @@ import pytest
 from anyform.contract.facts import Metadata, Settings
 from anyform.contract.jobs import Job, Sound, Transcribe, Translate
 from anyform.testing import PluginConformance
-from anyform.testing.safetensors import CHATML, write_bert, write_llama
+from anyform.testing.safetensors import CHATML, write_bert, write_llama, write_vit
 from anyform.testing.whisper import voice, wave_file, write_whisper
 
 
@@ -41,6 +41,16 @@ class TestEncoding(PluginConformance):
         write_bert(folder / "classifying", labels=["joy", "anger", "fear"])
         write_bert(folder / "entailing", labels=["entailment", "neutral", "contradiction"])
         return [folder / name for name in ("embedding", "reranking", "classifying", "entailing")]
+
+
+class TestSeeing(PluginConformance):
+    """Models that say what is in a picture."""
+
+    plugin = "hf_transformers"
+    module = "anyform_hf_transformers.plugin"
+
+    def samples(self, folder: Path) -> list[Path]:
+        return [write_vit(folder / "seeing", ["cat", "dog", "bird"])]
 
 
 class TestHearing(PluginConformance):

@@ -253,6 +253,44 @@ def write_bert(
     return folder
 
 
+def write_vit(folder: Path, labels: Sequence[str]) -> Path:
+    """A tiny ViT of one layer that classifies pictures, and what prepares them: 24 pixels a side, patches of 8."""
+    width, forward, side, patch = 16, 24, 24, 8
+    config = {
+        "architectures": ["ViTForImageClassification"],
+        "model_type": "vit",
+        "hidden_size": width,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": forward,
+        "image_size": side,
+        "patch_size": patch,
+        "num_channels": 3,
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "dtype": "float32",
+    }
+    write_json(folder / "config.json", config)
+    prepared = {"image_processor_type": "ViTImageProcessor", "size": {"height": side, "width": side}}
+    write_json(folder / "preprocessor_config.json", prepared | {"image_mean": [0.5] * 3, "image_std": [0.5] * 3})
+    layer = "vit.encoder.layer.0"
+    shapes: dict[str, tuple[int, ...]] = {
+        "vit.embeddings.patch_embeddings.projection": (width, 3, patch, patch),
+        **{f"{layer}.attention.attention.{name}": (width, width) for name in ("query", "key", "value")},
+        f"{layer}.attention.output.dense": (width, width),
+        f"{layer}.intermediate.dense": (forward, width),
+        f"{layer}.output.dense": (width, forward),
+        **dict.fromkeys((f"{layer}.layernorm_before", f"{layer}.layernorm_after", "vit.layernorm"), (width,)),
+        "classifier": (len(labels), width),
+    }
+    tensors = [tensor("vit.embeddings.cls_token", 1, 1, width)]
+    tensors += [tensor("vit.embeddings.position_embeddings", 1, (side // patch) ** 2 + 1, width)]
+    for name, shape in shapes.items():
+        tensors += [tensor(f"{name}.weight", *shape), tensor(f"{name}.bias", shape[0])]
+    write_safetensors(folder / "model.safetensors", tensors)
+    return folder
+
+
 def write_modules(folder: Path, pooling: str, limit: int | None = None, width: int = 16) -> None:
     """sentence-transformers' files: pool by mean or cls, then normalise."""
     kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
