@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from anyform.testing.safetensors import (
 from anyform_hf_transformers import plugin
 
 LIMIT_S = 240
+NOBODYS = "a type that nobody has"
 MOST_LINES = 8
 WEIGHTS, PICKLED, INDEX = "model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"
 FIRST, SECOND = (f"model-{number:05}-of-00003.safetensors" for number in (1, 2))
@@ -318,7 +320,7 @@ CASES: dict[str, Case] = {
         "code of its own": (
             change("config.json", model_type="odd", auto_map={"AutoModelForCausalLM": "odd.Odd"}),
             "config.json", "'odd'", "trust_remote_code"),
-        "a type that nobody has": (change("config.json", model_type="llama99"), "config.json", "'llama99'"),
+        NOBODYS: (change("config.json", model_type="llama99"), "config.json", "'llama99'"),
     }, judged=False),
     **of(single, {
         "weights missing": (drop(WEIGHTS), "config.json", "recognises"),
@@ -448,8 +450,15 @@ def test_validate_says_what_is_wrong(told: Told, name: str) -> None:
     assert len(set(lines)) == len(lines)
 
 
+def needs_a_version(name: str) -> None:
+    """Where no transformers is installed, a later one may know the type: then the engine is what is missing."""
+    if name == NOBODYS and find_spec("transformers") is None:
+        pytest.skip("transformers is not installed")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_run_says_it_in_one_line(told: Told, name: str) -> None:
+    needs_a_version(name)
     status, out, err = told.of(name)["run"]
     assert (status, out) == (1, "")
     check_said(CASES[name], err)
@@ -458,6 +467,7 @@ def test_run_says_it_in_one_line(told: Told, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.listed])
 def test_the_server_refuses_it(told: Told, name: str) -> None:
+    needs_a_version(name)
     status, body = told.of(name)["serve"]
     assert 400 <= status < 500, body
     check_said(CASES[name], json.loads(body)["error"]["message"])

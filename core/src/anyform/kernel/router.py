@@ -266,12 +266,12 @@ def _machine_gates(
     info = candidate.backend
     if candidate.broken:
         return "sound", f"its plugin is broken: {candidate.broken}"
+    if candidate.unfit:
+        return "settings", candidate.unfit
     if candidate.missing:
         return "engine", f"{', '.join(candidate.missing)} is not installed: {info.install}"
     if candidate.unusable:
         return "engine", f"its engine cannot be used: {candidate.unusable}"
-    if candidate.unfit:
-        return "settings", candidate.unfit
     if candidate.device is None:
         has = ", ".join(candidate.capabilities.devices if candidate.capabilities else info.devices)
         return "device", f"runs on {has}; {'no such device here' if need.device is None else f'not on {need.device}'}"
