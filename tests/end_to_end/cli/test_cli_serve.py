@@ -129,6 +129,40 @@ def test_a_signal_ends_it_in_good_order(cli: Any, echo: Echo, number: str) -> No
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_ends_it_at_once_and_as_quietly(cli: Any, echo: Echo, second: str) -> None:
+    with cli.start("serve", echo(), "--port", "0", "--option", "delay_s=0.2") as process:
+        served = Served(process)
+        body = json.dumps({"model": "parrot", "prompt": "word " * 200, "max_tokens": 200, "stream": True}).encode()
+        request = urllib.request.Request(f"{served.url}/v1/completions", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as stream:
+            assert stream.readline().startswith(b"data: ")
+            process.send_signal(signal.SIGINT)
+            until_refused(int(served.url.rpartition(":")[2]))  # it ends, and waits for the answer
+            process.send_signal(getattr(signal, second))
+            assert b"stopping" in stream.read()
+        assert process.wait(20) == 0
+        logged = process.stderr.read()
+    assert "Traceback" not in logged
+    assert "ERROR" not in logged
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
+def test_signals_up_to_its_very_end_change_nothing(cli: Any, echo: Echo, second: str) -> None:
+    with cli.start("serve", echo(), "--port", "0", "--preload") as process:
+        served = Served(process)
+        [model] = cli.json("ps", "--url", served.url)
+        process.send_signal(signal.SIGINT)
+        until_refused(int(served.url.rpartition(":")[2]))
+        while process.poll() is None:
+            process.send_signal(getattr(signal, second))
+        assert process.returncode == 0
+        assert "Traceback" not in process.stderr.read()
+    assert gone(model["pid"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 def test_a_body_that_is_half_sent_is_no_error_when_the_server_ends(cli: Any, echo: Echo) -> None:
     lines = ("POST /v1/completions HTTP/1.1", "Host: localhost", "Content-Length: 100", "Expect: 100-continue", "", "")
     with cli.start("serve", echo(), "--port", "0") as process:
@@ -165,6 +199,54 @@ def test_a_model_that_cannot_be_preloaded_keeps_no_other_from_being_served(cli: 
     done = cli("serve", bad, "--port", "0", "--preload")
     assert done.returncode == 1
     assert "context is 'many'" in done.stderr
+
+
+def test_settings_that_one_model_refuses_keep_no_other_from_being_served(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    (tmp_path / "anyform.toml").write_text('[model.bad]\noptions = { colour = "red" }\n')
+    with cli.start("serve", echo("bad"), echo(), "--port", "0") as process:
+        served = Served(process)
+        assert served.post("/v1/completions", {"model": "parrot", "prompt": "x"})["choices"]
+        process.terminate()
+        assert process.wait(20) == 0
+    rows = {line.split()[0]: line for line in served.printed.splitlines() if line}
+    assert "nothing: " in rows["bad"]
+    assert "no option 'colour'" in rows["bad"]
+    done = cli("serve", echo("bad"), "--port", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "bad cannot be served so: " in done.stderr
+
+
+def test_a_model_that_was_only_found_keeps_no_server_from_starting(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    """Not even alone; but options of the command that fit nothing of what was found are refused."""
+    echo("shelf/bad")
+    (tmp_path / "anyform.toml").write_text('[model.bad]\noptions = { colour = "red" }\n')
+    with cli.start("serve", "--models", "shelf", "--port", "0") as process:
+        served = Served(process)
+        process.terminate()
+        assert process.wait(20) == 0
+    assert "no option 'colour'" in served.printed
+    (tmp_path / "anyform.toml").unlink()
+    done = cli("serve", "--models", "shelf", "--port", "0", "--option", "colour=red")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "bad cannot be served so: " in done.stderr
+
+
+@pytest.mark.engine
+def test_an_adapter_without_its_base_keeps_no_other_from_being_served(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    adapter = tmp_path / "shelf" / "adapter"
+    adapter.mkdir(parents=True)
+    told = {"peft_type": "LORA", "base_model_name_or_path": "nobody/base", "task_type": "CAUSAL_LM", "r": 4}
+    (adapter / "adapter_config.json").write_text(json.dumps(told))
+    (adapter / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    echo("shelf/parrot")
+    with cli.start("serve", "--models", "shelf", "--port", "0") as process:
+        served = Served(process)
+        process.terminate()
+        assert process.wait(20) == 0
+    rows = {line.split()[0]: line for line in served.printed.splitlines() if line}
+    assert "nothing: " in rows["adapter"]
+    assert rows["parrot"].split()[-1] == "echo"
 
 
 def test_a_load_that_fails_is_told_once(cli: Any, echo: Echo) -> None:
@@ -216,6 +298,17 @@ def test_no_models_is_said_and_served(cli: Any, tmp_path: Path) -> None:
         lines = [process.stdout.readline() for _ in range(3)]
         assert "no models" in lines[2]
         process.terminate()
+
+
+def until_refused(port: int, limit_s: float = 15.0) -> None:
+    """Wait until nobody listens there any more."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+        except OSError:
+            return
+    raise AssertionError(f"port {port} is still listened on")
 
 
 def gone(pid: int, limit_s: float = 15.0) -> bool:

@@ -175,11 +175,43 @@ def test_a_model_that_crashes_at_each_load_is_given_up_until_it_is_asked_for(fol
     server = serve(runtime)
     answers = [chat(server, "a") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [503] * 4
-    assert "crashed 3 times in a row" in answers[3].json()["error"]["message"]
+    told = answers[3].json()["error"]["message"]
+    assert "crashed 3 times in a row" in told
+    assert ".." not in told
     assert "SIGKILL" in server.http.get("/runtime/status").json()["failed"]["a"]
     again = server.http.post("/runtime/load/a").json()["error"]["message"]
     assert "crashed 3 times" not in again
     runtime.close()
+
+
+def test_a_model_that_crashes_amid_each_answer_is_given_up(begin: Callable[..., Any]) -> None:
+    server = begin()
+    long: Any = [{"role": "user", "content": "word " * 200}]
+    for _ in range(3):
+        assert server.http.get("/runtime/status").json()["failed"] == {}
+        stream = server.openai.chat.completions.create(model="slow", messages=long, stream=True)
+        next(stream)
+        os.kill(status(server)["slow"]["pid"], signal.SIGKILL)
+        with pytest.raises(openai.APIError, match="ended by SIGKILL"):
+            list(stream)
+    until(lambda: "SIGKILL" in server.http.get("/runtime/status").json()["failed"].get("slow", ""))
+    refused = chat(server, "slow")
+    assert refused.status_code == 503
+    assert "crashed 3 times in a row" in refused.json()["error"]["message"]
+
+
+def test_a_whole_answer_forgives_crashes_and_a_client_that_hangs_up_does_not(begin: Callable[..., Any]) -> None:
+    server = begin()
+    long: Any = [{"role": "user", "content": "word " * 200}]
+    for whole in (True, True, False, False):
+        with server.openai.chat.completions.create(model="slow", messages=long, stream=True) as stream:
+            next(stream)
+        until(lambda: not status(server)["slow"]["active"])
+        if whole:
+            assert chat(server, "slow").status_code == 200
+        os.kill(status(server)["slow"]["pid"], signal.SIGKILL)
+        until(lambda: status(server) == {})
+    assert list(server.http.get("/runtime/status").json()["failed"]) == ["slow"]
 
 
 @pytest.mark.parametrize("wrong", ["device=cuda", "backend=nosuch", "context=100000000000", "wrong=3"])

@@ -42,7 +42,7 @@ class Worker:
         self.dialled = threading.Event()
         self.answer = threading.Event()
         self.answer.set()
-        self.awaiting = 0
+        self.awaiting = self.answers = 0
 
     def dial(self, job: Job) -> socket.socket:
         self.dialled.set()
@@ -54,6 +54,9 @@ class Worker:
 
     def awaited(self, more: int) -> None:
         self.awaiting += more
+
+    def answered(self) -> None:
+        self.answers += 1
 
     def generate(self, job: Job, stop: Stop) -> Iterator[Event]:
         raise NotImplementedError
@@ -77,8 +80,10 @@ def test_events_that_arrive_together_are_one_batch() -> None:
         source = await start(worker, JOB, threads)
         worker.send(START, Text(text="a"), Text(text="b"))
         assert await source.read() == (0, [START, Text(text="a"), Text(text="b")])
+        assert worker.answers == 0
         worker.send(Done())
         assert await source.read() == (0, [Done()])
+        assert worker.answers == 1
         source.close()
         assert await asyncio.to_thread(worker.hung_up)
 

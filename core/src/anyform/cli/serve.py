@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import signal
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from dataclasses import replace
@@ -10,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from anyform.cli.arguments import add_library, add_offline, add_settings, positive, read_config
-from anyform.cli.greeting import EVERYWHERE, SHOWN, announce
+from anyform.cli.greeting import EVERYWHERE, announce
 from anyform.cli.opening import opened, with_own
 from anyform.cli.pulling import pulls_of
 from anyform.cli.run import load
 from anyform.cli.terminal import errors, output
 from anyform.config import Config, LogFormat
 from anyform.contract.errors import Fault, Invalid, OutOfMemory
+from anyform.contract.facts import Settings
 from anyform.journal import begin
 
 if TYPE_CHECKING:
@@ -82,7 +86,7 @@ def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
     from anyform.http import server
 
     host, port = config.server.host, config.server.port
-    _check(runtime)
+    _check(runtime, config)
     _check_default(runtime, config)
     if host not in LOOPBACK:
         where = "all interfaces" if host in EVERYWHERE else host
@@ -93,28 +97,57 @@ def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
         _preload(runtime)
     ready = partial(announce, output(), runtime, config.server)
     pulls = pulls_of(config, runtime)
+    _end_at_once_when_told_again()
     try:
         server.serve(runtime, host, port, config.server, ready=ready, pulls=pulls)
     finally:
         pulls.close()
 
 
-def _check(runtime: Runtime) -> None:
-    """Raise what no request could mend: a path that is no model, settings that no backend takes.
+def _end_at_once_when_told_again() -> None:
+    """A signal that comes while the server, having had its own, closes or exits: the process ends as with one.
 
-    A context that was asked for and does not fit is one of these if no model fits with it.
+    Workers end by themselves once their server is gone.
     """
-    too_large: list[str] = []
-    names = _named(runtime) or runtime.names()[:SHOWN]
-    for name in names:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        signal.signal(number, lambda *_: os._exit(0))
+
+    @atexit.register
+    def ignore() -> None:  # the interpreter, ending, puts the system's own handling in the place of the above
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _check(runtime: Runtime, config: Config) -> None:
+    """Raise what no request could mend: nothing of what was named can be served, or nothing at all as it was asked.
+
+    One model that cannot be served keeps no other from it, and what was not asked for keeps no server from starting.
+    """
+    if not config.models.paths and config.asked == Settings():
+        return
+    first: Fault | None = None
+    for name in _named(runtime) or runtime.names():
+        refused = _refused(runtime, name)
+        if refused is None:
+            return
+        first = first or refused
+    if first is not None:
+        raise first
+
+
+def _refused(runtime: Runtime, name: str) -> Fault | None:
+    """Why it cannot be served so: its files, settings that no backend takes, a context that does not fit."""
+    try:
         decision = runtime.explain(name)
-        refused = {verdict.gate: verdict.refusal for verdict in decision.verdicts}
-        if decision.plan is None and "settings" in refused:
-            raise Invalid(f"{name} cannot be served so: {refused['settings']}")
-        if decision.plan is None and "memory" in refused and _context_asked(runtime, name):
-            too_large.append(f"{name} cannot be served so: it {refused['memory']}.")
-    if too_large and len(too_large) == len(names):
-        raise OutOfMemory(too_large[0])
+    except Fault as unreadable:
+        return unreadable
+    refused = {verdict.gate: verdict.refusal for verdict in decision.verdicts if decision.plan is None}
+    if "settings" in refused:
+        return Invalid(f"{name} cannot be served so: {refused['settings']}")
+    if "memory" in refused and _context_asked(runtime, name):
+        return OutOfMemory(f"{name} cannot be served so: it {refused['memory']}.")
+    return None
 
 
 def _check_default(runtime: Runtime, config: Config) -> None:

@@ -39,6 +39,9 @@ class Remote(Protocol):
     def awaited(self, more: int) -> None:
         """So many more requests wait for the worker's next word; fewer, where their reader holds it back."""
 
+    def answered(self) -> None:
+        """A job's Done has come."""
+
 
 class Source(Protocol):
     """The events of a request."""
@@ -108,7 +111,7 @@ async def start(model: LoadedModel, job: Job, threads: Threads, large: bool = Tr
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     _, frames = await loop.create_connection(
-        partial(Frames, partial(threads.quick, remote.death), remote.awaited), sock=sock
+        partial(Frames, partial(threads.quick, remote.death), remote.awaited, remote.answered), sock=sock
     )
     return frames
 
@@ -196,9 +199,11 @@ _HUNG_UP = WorkerDied("the model's worker hung up.")
 class Frames(asyncio.Protocol):
     """Reads a worker's socket. Events of one packet make one batch; not reading holds the worker back."""
 
-    def __init__(self, death: Callable[[], Awaitable[WorkerDied]], awaited: Callable[[int], None]) -> None:
-        """*death*: asks what became of the worker, when it hangs up too early. *awaited*: see `Remote`."""
-        self._death, self._awaited = death, awaited
+    def __init__(
+        self, death: Callable[[], Awaitable[WorkerDied]], awaited: Callable[[int], None], answered: Callable[[], None]
+    ) -> None:
+        """*death*: asks what became of the worker, when it hangs up too early. *awaited*, *answered*: see `Remote`."""
+        self._death, self._awaited, self._answered = death, awaited, answered
         self._decoder = Decoder()
         self._buffer = Buffer()
         self._transport: asyncio.Transport | None = None
@@ -212,7 +217,10 @@ class Frames(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._awaited(0)
         try:
-            self._buffer.put(self._decoder.feed(data))
+            values = self._decoder.feed(data)
+            self._buffer.put(values)
+            if values and isinstance(values[-1], Done):
+                self._answered()
         except (ValueError, TypeError, KeyError) as error:
             self._buffer.put([Fault(f"the model's worker sent something that is no event: {error}.")])
             self.close()

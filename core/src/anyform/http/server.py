@@ -133,6 +133,8 @@ class Server(uvicorn.Server):
         await self._let_end()
         self.service.stop()
         await super().shutdown(sockets=sockets)
+        if self.force_exit:  # then it leaves this out, and the loop's end would log it as an error
+            await self.lifespan.shutdown()
 
     async def _let_end(self) -> None:
         """Give running answers their time."""

@@ -336,12 +336,12 @@ class Pool:
     # going
 
     def leave(self, slot: Slot, worked: bool = False) -> None:
-        """One user less. *worked*: he had a job done, so that earlier crashes are forgiven if it lives."""
+        """One user less. *worked*: he had a job; once one was answered whole, earlier crashes are forgiven."""
         with self._changed:
             slot.users -= 1
             slot.jobs -= worked
             slot.used = self._clock()
-            if worked and slot.ready and slot.alive():
+            if worked and slot.ready and slot.answered and slot.alive():
                 self._troubles.forgive(slot.name)
             if not slot.users:
                 self._changed.notify_all()

@@ -171,6 +171,8 @@ class RemoteModel:
         self._awaited = 0
         self._lock = threading.Lock()
         self.heard_s = time.monotonic()
+        self.answers = 0
+        """Requests that it has answered to their end."""
 
     @property
     def memory_bytes(self) -> int:
@@ -226,6 +228,11 @@ class RemoteModel:
             self._awaited += more
             self.heard()
 
+    def answered(self) -> None:
+        """A job's Done has come."""
+        with self._lock:
+            self.answers += 1
+
     def death(self) -> WorkerDied:
         """The fault for a connection that ended before Done."""
         said = self.obituary if not self._closed else "it was unloaded"
@@ -250,9 +257,11 @@ class RemoteModel:
                     self.awaited(-1)
                 if isinstance(value, Fault):
                     raise value
-                yield value
                 if isinstance(value, Done):
+                    self.answered()
+                    yield value
                     return
+                yield value
 
     def close(self) -> None:
         if not self._closed:

@@ -63,6 +63,11 @@ class Slot:
         alive = getattr(self.model, "alive", None)
         return bool(alive()) if alive is not None else True
 
+    @property
+    def answered(self) -> bool:
+        """Whether its worker has answered a whole request; taken for granted of a model in this process."""
+        return bool(getattr(self.model, "answers", 1))
+
     def quiet_s(self) -> float:
         """Seconds since its worker said anything, while it has requests; 0 where that is not known."""
         quiet = getattr(self.model, "quiet_s", None)

@@ -20,10 +20,11 @@ class Troubles:
         self._crashes: dict[str, list[tuple[float, str]]] = {}
 
     def add(self, name: str, reason: str) -> None:
-        self._crashes.setdefault(name, []).append((self._clock(), reason))
+        """*reason*: in words; it is told amid a sentence."""
+        self._crashes.setdefault(name, []).append((self._clock(), reason.removesuffix(".")))
 
     def forgive(self, name: str) -> None:
-        """It answered, or a user asks for it anew."""
+        """It answered a whole request, or a user asks for it anew."""
         self._crashes.pop(name, None)
 
     def pause_s(self, name: str) -> float:
