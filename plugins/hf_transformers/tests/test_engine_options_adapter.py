@@ -180,6 +180,21 @@ def test_adapters_that_do_not_fit_are_refused(base: Path, tmp_path: Path, engine
         engine.load(wrong, context=128, base=str(other))
 
 
+def test_an_adapter_of_another_architecture_says_so(tmp_path: Path, engine: Any) -> None:
+    """The base lacks the head that the adapter's task wants, which is not why it does not run."""
+    bert = write_bert(tmp_path / "bert")
+    wrong = write_adapter(tmp_path / "wrong", base=str(bert))
+    said = json.loads((wrong / "adapter_config.json").read_text())
+    mapped = {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers"}
+    (wrong / "adapter_config.json").write_text(json.dumps({**said, "auto_mapping": mapped}))
+    with pytest.raises(
+        Unsupported, match=r"not fit its base.*a LlamaForCausalLM.* q_proj; the base is a Bert"
+    ) as raised:
+        engine.load(wrong, context=64)
+    assert "base=PATH" in raised.value.hint
+    assert str(tmp_path) not in str(raised.value), "a client is not told where files lie"
+
+
 def test_a_missing_library_is_named(adapted: tuple[Path, list[int]], kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.metadata
 

@@ -109,12 +109,36 @@ def piped(pipeline: Any, file: bytes, timestamps: Any = True, **wanted: Any) -> 
     return pipeline(heard(file), return_timestamps=timestamps, generate_kwargs=asked)
 
 
+def tokens(theirs: list[Any]) -> list[list[int]]:
+    """Of their text."""
+    return [[token for token in one["tokens"].tolist() if token < TEXT] for one in theirs]
+
+
+def generated(pipeline: Any, file: bytes, seconds: float, task: str | None = "transcribe", **wanted: Any) -> list[Any]:
+    """The segments of transformers' `generate` that begin in the sound and have text."""
+    given = pipeline.feature_extractor(
+        heard(file), sampling_rate=RATE, return_tensors="pt", truncation=False, return_attention_mask=True,
+        padding="longest" if seconds >= 30 else "max_length",
+    )  # fmt: skip
+    wanted |= {"return_timestamps": True, "return_segments": True, "num_beams": 1}
+    made = pipeline.model.generate(given.input_features, attention_mask=given.attention_mask, task=task, **wanted)
+    return [
+        one
+        for one in made["segments"][0]
+        if any(token < TEXT for token in one["tokens"].tolist()) and float(one["start"]) < seconds
+    ]
+
+
 def ask(model: LoadedModel, file: bytes, **wanted: Any) -> tuple[list[Segment], Done]:
     job = Translate if wanted.pop("translate", False) else Transcribe
     *events, done = model.generate(job(audio=Sound(data=file), **wanted), Stop())
     assert isinstance(events[0], Progress)
     assert isinstance(done, Done)
     return [event for event in events if isinstance(event, Segment)], done
+
+
+def said(segments: list[Segment]) -> list[list[int]]:
+    return [segment.extra["tokens"] for segment in segments]
 
 
 def text(segments: list[Segment]) -> str:
@@ -126,7 +150,9 @@ def text(segments: list[Segment]) -> str:
 def test_the_text_is_the_pipelines(plain: LoadedModel, pipeline: Any, seconds: float, task: str) -> None:
     file = wave_file(voice(seconds))
     segments, done = ask(plain, file, translate=task == "translate")
-    assert text(segments) == piped(pipeline, file, task=task)["text"]
+    theirs = generated(pipeline, file, seconds, task)
+    assert said(segments) == tokens(theirs)
+    assert piped(pipeline, file, task=task)["text"].startswith(text(segments))
     assert len(segments) > 3
     assert done.extra["duration"] == pytest.approx(seconds)
 
@@ -141,10 +167,10 @@ def test_a_short_sound_is_the_pipelines_until_its_end(plain: LoadedModel, pipeli
     """The pipeline goes on over the silence with which it fills the window."""
     file = wave_file(voice(seconds))
     segments, _ = ask(plain, file)
-    assert text(segments)
+    assert bool(segments) == bool(generated(pipeline, file, seconds))
     assert piped(pipeline, file)["text"].startswith(text(segments))
     assert all(0 <= segment.start <= segment.end for segment in segments)
-    assert all(segment.end <= seconds or segment.start >= seconds for segment in segments)
+    assert all(segment.start < seconds and segment.end <= seconds for segment in segments)
 
 
 @pytest.mark.parametrize("seconds", [30, 75])
@@ -152,24 +178,15 @@ def test_segments_and_words_are_those_of_generate(
     plain: LoadedModel, pipeline: Any, folder: Path, seconds: float
 ) -> None:
     file = wave_file(voice(seconds))
-    given = pipeline.feature_extractor(
-        heard(file), sampling_rate=RATE, return_tensors="pt", truncation=False, padding="longest",
-        return_attention_mask=True,
-    )  # fmt: skip
-    wanted = {"return_timestamps": True, "return_token_timestamps": True, "return_segments": True, "num_beams": 1}
-    said = pipeline.model.generate(
-        given.input_features, attention_mask=given.attention_mask, task="transcribe", **wanted
-    )
-    theirs = [one for one in said["segments"][0] if any(token < TEXT for token in one["tokens"].tolist())]
+    theirs = generated(pipeline, file, seconds, return_token_timestamps=True)
     segments, _ = ask(plain, file, words=True)
     assert len(segments) == len(theirs)
     for segment, other in zip(segments, theirs, strict=True):
         timed = zip(other["tokens"].tolist(), other["token_timestamps"].tolist(), strict=True)
         ends = [round(end, 2) for token, end in timed if token < TEXT]
         assert segment.extra["tokens"] == [token for token in other["tokens"].tolist() if token < TEXT]
-        start, end = float(other["start"]), float(other["end"])
-        assert segment.start == pytest.approx(start, abs=0.006)
-        assert segment.end == pytest.approx(min(end, seconds) if start < seconds else end, abs=0.006)
+        assert segment.start == pytest.approx(float(other["start"]), abs=0.006)
+        assert segment.end == pytest.approx(min(float(other["end"]), seconds), abs=0.006)
         assert segment.extra["words"][-1]["end"] == ends[-1]
         assert {word["end"] for word in segment.extra["words"]} <= set(ends)
 
@@ -179,7 +196,8 @@ def test_words_are_the_pipelines(plain: LoadedModel, pipeline: Any) -> None:
     theirs = [(one["text"], *one["timestamp"]) for one in piped(pipeline, file, "word")["chunks"]]
     segments, _ = ask(plain, file, words=True)
     ours = [(word["word"], word["start"], word["end"]) for segment in segments for word in segment.extra["words"]]
-    assert ours == theirs
+    assert ours == theirs[: len(ours)], "they go on behind the sound's end"
+    assert len(ours) > 3
     assert "".join(word for word, _, _ in ours) == text(segments)
 
 
@@ -199,16 +217,16 @@ def test_the_language_is_found_out_or_taken_as_said(plain: LoadedModel, pipeline
     for spelling in (other, other.upper()):
         segments, told = ask(plain, file, language=spelling)
         assert told.extra["language"] == other
-        assert text(segments) == piped(pipeline, file, language=other)["text"]
-    assert text(ask(plain, file, language="german")[0]) == piped(pipeline, file, language="de")["text"]
+        assert said(segments) == tokens(generated(pipeline, file, 30, language=other)) != []
+    assert said(ask(plain, file, language="german")[0]) == tokens(generated(pipeline, file, 30, language="de"))
 
 
 def test_a_prompt_is_what_was_said_before(plain: LoadedModel, pipeline: Any) -> None:
     file = wave_file(voice(70))
     segments, done = ask(plain, file, prompt="w300 w301")
     prompt = torch.as_tensor(pipeline.tokenizer.get_prompt_ids("w300 w301"))
-    theirs = piped(pipeline, file, prompt_ids=prompt)["text"]
-    assert text(segments) == theirs != text(ask(plain, file)[0])
+    assert said(segments) == tokens(generated(pipeline, file, 70, prompt_ids=prompt))
+    assert text(segments) != text(ask(plain, file)[0])
     assert done.usage.prompt_tokens >= 2 * (len(prompt) + 3)
 
 
@@ -255,8 +273,7 @@ def test_an_english_model(english: LoadedModel, english_folder: Path, kit: Any) 
     file = wave_file(voice(40))
     segments, done = ask(english, file)
     theirs = transformers.pipeline("automatic-speech-recognition", model=str(english_folder), device="cpu")
-    asked = {"num_beams": 1, "max_new_tokens": None}
-    assert text(segments) == theirs(heard(file), return_timestamps=True, generate_kwargs=asked)["text"]
+    assert said(segments) == tokens(generated(theirs, file, 40, None)) != []
     assert (done.extra["language"], done.extra["language_name"]) == ("en", "english")
     assert text(ask(english, file, language="English")[0]) == text(segments)
     assert kit.plan(english_folder).metadata.tasks == ("transcribe",)

@@ -233,8 +233,9 @@ def test_answers_are_what_generate_writes(tmp_path: Path, engine: Any, kit: Any)
     assert kit.together([lambda job=job: kit.ask(model, job).text for job in jobs]) == expected
     with pytest.raises(Invalid, match="question is empty"):
         model.generate(Answer(picture=PICTURES[0], question=" "), Stop())
-    with pytest.raises(ContextExceeded, match="the question has 52 tokens; this model reads 40"):
+    with pytest.raises(ContextExceeded, match="the question has 52 tokens; this model reads 40") as caught:
         model.generate(Answer(picture=PICTURES[0], question="a " * 50), Stop())
+    assert caught.value.hint == "Shorten it."
     with pytest.raises(Unsupported, match=r"answers questions .* caption"):
         model.generate(Caption(picture=PICTURES[0]), Stop())
 

@@ -224,8 +224,9 @@ def test_labels_of_the_request_are_scored_as_the_pipeline_does(
     assert twice.done.usage.prompt_tokens == twice.prompt_tokens > 0
     with pytest.raises(Invalid, match="labels is empty"):
         model.generate(ZeroShot(inputs=PICTURES, labels=()), Stop())
-    with pytest.raises(ContextExceeded, match="label 1 has"):
+    with pytest.raises(ContextExceeded, match="label 1 has") as caught:
         model.generate(ZeroShot(inputs=PICTURES, labels=("x", "x" * 80)), Stop())
+    assert caught.value.hint == "Shorten it.", "no request can ask for labels to be cut"
 
 
 def test_a_template_of_ones_own(tmp_path: Path, engine: Any, kit: Any) -> None:
@@ -324,6 +325,7 @@ def test_pictures_and_texts_are_embedded_in_one_space(name: str, tmp_path: Path,
     with pytest.raises(ContextExceeded) as caught:
         model.generate(Embed(inputs=("x" * 100,)), Stop())
     assert caught.value.details["context"] == limit
+    assert "truncated" in caught.value.hint
     marks = len(tokenizer("").input_ids)
     cut, exact = kit.ask(model, Embed(inputs=("x" * 100, "x" * (limit - marks)), truncate=True)).vectors
     assert np.abs(cut - exact).max() < 1e-6

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anyform.contract.errors import Unsupported
+from anyform.contract.errors import EngineMissing, Unsupported
 from anyform.contract.facts import Finding, MemoryEstimate, Settings, Severity
 from anyform.kernel.files import FolderFiles
-from anyform.testing.safetensors import write_bert, write_json, write_llama
-from anyform_hf_transformers import foreign, modules, plugin
+from anyform.testing.safetensors import CHATML, write_bert, write_json, write_llama, write_vit
+from anyform.testing.whisper import write_whisper
+from anyform_hf_transformers import foreign, modules, plugin, requirement
+from anyform_hf_transformers.info import PICTURE_INSTALL, SOUND_INSTALL
 
 CODE = {"AutoModelForCausalLM": "modeling_odd.OddForCausalLM"}
 
@@ -87,6 +91,52 @@ def test_a_quantization_that_is_not_known_is_a_warning(tmp_path: Path) -> None:
     write_llama(tmp_path, quantization_config={"quant_method": "banana", "bits": 4})
     [finding] = findings(tmp_path)
     assert (finding.code, finding.severity) == ("hf.unknown_quantization", Severity.WARNING)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """As if all packages were there but those named."""
+
+    def look(*absent: str) -> None:
+        def version(name: str) -> str:
+            if name in absent:
+                raise metadata.PackageNotFoundError(name)
+            return "5.23.0"
+
+        monkeypatch.setattr("importlib.metadata.version", version)
+
+    yield look
+    requirement._installed.cache_clear()
+
+
+def test_a_model_that_sees_needs_pillow(tmp_path: Path, installed: Callable[..., None]) -> None:
+    write_vit(tmp_path, ("cat", "dog"))
+    installed("pillow", "pillow-simd")
+    with pytest.raises(EngineMissing, match="a model that sees needs pillow") as refused:
+        estimated(tmp_path)
+    assert PICTURE_INSTALL in refused.value.hint
+    installed("pillow", "pillow-simd", "torch")
+    assert estimated(tmp_path).weights_bytes > 0, "the engine is to be told first"
+    for absent in ("pillow", "av"):
+        installed(absent)
+        assert estimated(tmp_path).weights_bytes > 0
+
+
+def test_a_model_that_hears_needs_av(tmp_path: Path, installed: Callable[..., None]) -> None:
+    write_whisper(tmp_path)
+    installed("av")
+    with pytest.raises(EngineMissing, match="a model that hears needs av") as refused:
+        estimated(tmp_path)
+    assert SOUND_INSTALL in refused.value.hint
+    installed("pillow", "pillow-simd")
+    assert estimated(tmp_path).weights_bytes > 0
+
+
+def test_a_chat_about_pictures_goes_without_pillow(tmp_path: Path, installed: Callable[..., None]) -> None:
+    seeing = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "vision_config": {}}
+    write_llama(tmp_path, template=CHATML, **seeing)
+    installed("pillow", "pillow-simd", "av")
+    assert estimated(tmp_path).weights_bytes > 0
 
 
 def test_what_mlx_writes_is_told_as_such(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from anyform.testing.safetensors import (
     write_pickled,
     write_safetensors,
     write_sharded,
+    write_vit,
 )
 from anyform_hf_transformers import plugin
 
@@ -142,6 +143,42 @@ def test_a_broken_folder_is_refused_with_its_reason(tmp_path: Path, name: str) -
     damage, code = BROKEN[name]
     damage(tmp_path)
     assert code in codes(tmp_path)
+
+
+def test_a_model_that_sees_needs_what_prepares_pictures(tmp_path: Path) -> None:
+    write_vit(tmp_path, ("cat", "dog"))
+    assert not findings(tmp_path)
+    prepares = tmp_path / "preprocessor_config.json"
+    prepares.rename(tmp_path / "processor_config.json")
+    assert not findings(tmp_path)
+    (tmp_path / "processor_config.json").unlink()
+    assert codes(tmp_path) == {"missing_processor"}
+    [said] = findings(tmp_path)
+    assert "no preprocessor_config.json beside config.json" in said.text
+    assert "Get the whole model" in said.text
+
+
+@pytest.mark.parametrize(
+    ("cls", "kind", "needed"),
+    [
+        ("CLIPModel", "clip", True),
+        ("CLIPTextModelWithProjection", "clip_text_model", False),
+        ("BlipForConditionalGeneration", "blip", True),
+        ("Blip2ForConditionalGeneration", "blip-2", True),
+        ("ViltForQuestionAnswering", "vilt", True),
+        ("VisionEncoderDecoderModel", "vision-encoder-decoder", True),
+        ("Dinov2Model", "dinov2", True),
+        ("TimmWrapperForImageClassification", "timm_wrapper", False),
+        ("LlavaForConditionalGeneration", "llava", False),
+        ("Florence2ForConditionalGeneration", "florence2", False),
+        ("BertModel", "bert", False),
+        ("OddForImageClassification", "odd", False),
+    ],
+)
+def test_which_models_need_it(tmp_path: Path, cls: str, kind: str, needed: bool) -> None:
+    write_bert(tmp_path)
+    change("config.json", architectures=[cls], model_type=kind)(tmp_path)
+    assert ("missing_processor" in codes(tmp_path)) is needed
 
 
 def test_every_finding_is_a_sentence_that_ends(tmp_path: Path) -> None:

@@ -111,6 +111,15 @@ def test_a_file_in_json_is_base64_or_a_data_url(text: str) -> None:
         ({"known_speaker_names": ["a"]}, "known_speaker_names"),
         ({"chunking_strategy": "never"}, "chunking_strategy"),
         ({"chunking_strategy": {"type": "server_vad", "threshold": 0.5}}, "chunking_strategy"),
+        ({"chunking_strategy": Written('{"type": "server_vad", "threshold": 0.5}')}, "chunking_strategy"),
+        ({"chunking_strategy": Written('{"type": "server_vad"')}, "chunking_strategy"),
+        ({"chunking_strategy": Written('{"a": ' * 100_000)}, "chunking_strategy"),
+        ({"chunking_strategy[type]": Written("never")}, "chunking_strategy"),
+        (
+            {"chunking_strategy[type]": Written("server_vad"), "chunking_strategy[threshold]": Written("0.5")},
+            "chunking_strategy",
+        ),
+        ({"chunking_strategy[threshold]": Written("0.5")}, "chunking_strategy"),
     ],
 )
 def test_what_is_refused_names_the_field(fields: Mapping[str, Any], param: str) -> None:
@@ -127,9 +136,24 @@ def test_a_file_over_the_limit_is_too_large(file: Any) -> None:
     assert caught.value.details == {"param": "file", "limit": LIMIT}
 
 
-def test_a_detector_of_voices_may_be_asked_for() -> None:
-    assert read(chunking_strategy={"type": "server_vad"}).jobs[0].vad
-    assert not read(chunking_strategy="auto").jobs[0].vad
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"chunking_strategy": {"type": "server_vad"}},
+        {"chunking_strategy": "server_vad"},
+        {"chunking_strategy": Written('{"type": "server_vad"}')},
+        {"chunking_strategy": Written(' {"type":"server_vad"}\n')},
+        {"chunking_strategy[type]": Written("server_vad")},
+        {"chunking_strategy": Written("auto"), "chunking_strategy[type]": Written("server_vad")},
+    ],
+)
+def test_a_detector_of_voices_may_be_asked_for(spelling: dict[str, Any]) -> None:
+    assert read(**spelling).jobs[0].vad
+
+
+@pytest.mark.parametrize("given", ["auto", Written("auto"), None])
+def test_how_it_is_cut_may_be_left_to_the_server(given: str | None) -> None:
+    assert not read(chunking_strategy=given).jobs[0].vad
 
 
 def test_words_of_a_translation_are_refused() -> None:
@@ -145,7 +169,7 @@ JSON = st.recursive(
 )
 NAMES = (
     "model file language prompt response_format temperature timestamp_granularities stream include vad_filter "
-    "chunking_strategy known_speaker_names"
+    "chunking_strategy chunking_strategy[type] known_speaker_names"
 )
 
 

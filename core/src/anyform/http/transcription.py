@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ PLAIN = "text/plain; charset=utf-8"
 VTT = "text/vtt; charset=utf-8"
 SHORTEST_S = 0.001
 """Of a subtitle."""
+CHUNKING = "chunking_strategy"
 LONGEST_PROMPT = 100_000
 """Letters; no model takes a hundredth of it."""
 
@@ -95,19 +97,35 @@ def _wanted(fields: Fields, wish: Wish) -> dict[str, Any]:
 
 def _detects(fields: Fields) -> bool:
     """Whether `chunking_strategy` asks for a detector of voices; `auto` leaves it to the server."""
-    value = fields.data.get("chunking_strategy")
+    value = _chunking(fields)
     if value is None or value == "auto":
         return False
     kind = value.get("type") if isinstance(value, dict) else value
     if kind != "server_vad":
-        wrong(fields.path("chunking_strategy"), "it is neither 'auto' nor of the type 'server_vad'")
+        wrong(fields.path(CHUNKING), "it is neither 'auto' nor of the type 'server_vad'")
     if isinstance(value, dict) and len(value) > 1:
         raise NotSupported(
             "Unsupported parameter: settings of 'chunking_strategy'.",
             "Give its type alone.",
-            param=fields.path("chunking_strategy"),
+            param=fields.path(CHUNKING),
         )
     return True
+
+
+def _chunking(fields: Fields) -> Any:
+    """A word, or an object: in a form the text of one, or a field for each of its own, as `chunking_strategy[type]`."""
+    value = fields.data.get(CHUNKING)
+    parts = {
+        name[len(CHUNKING) + 1 : -1]: part
+        for name, part in fields.data.items()
+        if name.startswith(f"{CHUNKING}[") and name.endswith("]") and part is not None
+    }
+    if isinstance(value, Written) and value.lstrip().startswith("{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            wrong(fields.path(CHUNKING), f"it is no JSON: {error}", 'Write auto, or {"type": "server_vad"}.')
+    return parts or value
 
 
 def _sound(fields: Fields, media: Media) -> Sound:

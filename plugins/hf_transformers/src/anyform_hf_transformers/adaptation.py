@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,26 @@ class Adaptation:
     brought: frozenset[str]
     """Weights of the base that the adapter replaces."""
     labels: int | None
+    changed: frozenset[str]
+    """Modules of the base that it changes, by the last parts of their names."""
+    made_for: str
+    """What it says of its own base."""
 
     @property
     def tokenizer(self) -> Path | None:
         """The folder of the tokenizer that came with the adapter; None: the base's is used."""
         return self.folder if any((self.folder / name).is_file() for name in _TOKENIZERS) else None
+
+    def check(self, model: Any) -> None:
+        """Raises Unsupported where *model*, the base, has nothing of what the adapter changes."""
+        has = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+        if self.changed and not self.changed & has:
+            base = ", ".join(self.plan.metadata.extra.get("architectures", ())) or type(model).__name__
+            raise Unsupported(
+                f"the adapter does not fit its base: it was made for {self.made_for} and changes"
+                f" {', '.join(sorted(self.changed))}; the base is a {base}, which has none of them.",
+                "Name the folder of the model that it is for by the option base=PATH.",
+            )
 
     def applied(self, model: Any, tokens: int) -> Any:
         """*model* with the adapter in it, merged where its numbers allow that. *tokens*: that the tokenizer has.
@@ -70,16 +86,29 @@ def of(plan: Plan, options: Options) -> Adaptation | None:
     folder = (Path(plan.path) / plan.match.entry).parent
     place, match, base = adapter.needed(plan.metadata, folder, options.base)
     files = Listing(folder)
-    if files.json(ADAPTER_CONFIG).get("alora_invocation_tokens"):
+    said = files.json(ADAPTER_CONFIG)
+    if said.get("alora_invocation_tokens"):
         raise Unsupported(
             "the adapter works from some tokens of a prompt on only (aLoRA), which this backend does not."
         )
     tensors = safetensors.header(files, plan.match.entry.rpartition("/")[2]).tensors
+    names = [tensor.name for tensor in tensors]
     whole = adapter.completed(plan.metadata, base)
     joined = replace(base, tasks=whole.tasks or base.tasks, features=base.features)
     return Adaptation(
         folder=folder,
         plan=replace(plan, path=str(place), match=match, metadata=joined),
-        brought=adapter.whole_weights([tensor.name for tensor in tensors]),
+        brought=adapter.whole_weights(names),
         labels=adapter.label_count({tensor.name: tensor.shape for tensor in tensors}),
+        changed=adapter.changed(names),
+        made_for=_made_for(said),
     )
+
+
+def _made_for(said: Mapping[str, Any]) -> str:
+    """The class of its base, where adapter_config.json *said* that, its task and its name."""
+    mapped = said.get("auto_mapping")
+    known = mapped.get("base_model_class") if isinstance(mapped, dict) else None
+    named = str(said.get("base_model_name_or_path") or "a model that it does not name")
+    named = Path(named).name if Path(named).is_absolute() else named  # where it lies is no business of a client's
+    return f"{f'a {known}, ' if known else ''}{named} ({said.get('task_type') or 'no task named'})"

@@ -116,6 +116,11 @@ def whole_weights(names: list[str]) -> frozenset[str]:
     return frozenset(name.removeprefix(_PREFIX) for name in names if ".lora_" not in name and name.startswith(_PREFIX))
 
 
+def changed(names: list[str]) -> frozenset[str]:
+    """The modules that an adapter's tensors change, as the base calls them: `q_proj`. Empty where it is no LoRA."""
+    return frozenset(name.partition(".lora_")[0].rpartition(".")[2] for name in names if ".lora_" in name)
+
+
 def label_count(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     """How many labels the head has that the adapter brings; None: it brings none."""
     for name, shape in shapes.items():

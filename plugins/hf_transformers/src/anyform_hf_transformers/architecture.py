@@ -30,6 +30,11 @@ SPEECH = frozenset({
 """Model types of ...ForConditionalGeneration that write down speech."""
 CAPTIONING = frozenset({"git", "kosmos-2", "vision-encoder-decoder"})
 """Those that write about a picture, whatever their class is called."""
+PICTURE_CLASSES = (
+    "ForImageClassification", "ForImageClassificationWithTeacher", "ForZeroShotImageClassification",
+    "ForImageTextRetrieval", "ForVisualQuestionAnswering", "ViltForQuestionAnswering",
+)  # fmt: skip
+"""Endings of classes that do nothing without a picture."""
 NO_VECTORS = frozenset({
     "bart", "clap", "encodec", "hubert", "marian", "mbart", "pegasus", "speecht5", "t5", "unispeech", "wav2vec2",
     "whisper", "wavlm",
@@ -47,6 +52,16 @@ def tasks(config: Configuration, parts: Sequence[Module] | None, template: str) 
         if fits(name, config):
             return answer(config, template)
     return ()
+
+
+def needs_pictures(config: Configuration) -> bool:
+    """Whether its class does nothing without a processor of pictures, which transformers reads from a file."""
+    name, kind = config.architectures[0] if config.architectures else "", config.model_type
+    if kind == "timm_wrapper":  # it has it from timm
+        return False
+    if name.endswith(PICTURE_CLASSES) or kind in CAPTIONING or kind in ("blip", "blip-2"):
+        return True
+    return kind in DUAL | SEEING and name.endswith("Model") and "Text" not in name
 
 
 def features(config: Configuration, doing: Tasks, template: str, senses: Sequence[str]) -> tuple[str, ...]:

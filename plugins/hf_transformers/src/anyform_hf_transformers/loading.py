@@ -104,9 +104,11 @@ class Loading:
 
     def read(self, kind: Any) -> Any:
         """A model of the auto class *kind* on the device, an adapter in it, and torch's threads set for it."""
-        brought = self.adaptation.brought if self.adaptation else ()
-        model = weights.read_model(self.plan, self.options, self.config, kind, self.device, brought)
-        if self.adaptation:
+        given = (self.plan, self.options, self.config, kind, self.device)
+        if self.adaptation is None:
+            model = weights.read_model(*given)
+        else:
+            model = weights.read_model(*given, self.adaptation.brought, self.adaptation.check)
             model = self.adaptation.applied(model, len(self.tokenizer))
         if self.device == "cpu":
             threads = self.options.threads or (1 if self.exact(model) else None)

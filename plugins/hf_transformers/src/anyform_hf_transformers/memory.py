@@ -10,7 +10,7 @@ from anyform.contract.facts import MemoryEstimate, Metadata, Saving, Settings
 from anyform_hf_transformers import adapter, foreign, gguf, picturememory, placement, quantization, speechmemory
 from anyform_hf_transformers import options as load_options
 from anyform_hf_transformers.options import Options
-from anyform_hf_transformers.requirement import missing
+from anyform_hf_transformers.requirement import missing, require
 
 PROCESS_BYTES = 368 << 20
 """Python, torch, transformers with one model's code, llguidance: what the rest of the formula leaves of the VmHWM of a
@@ -62,6 +62,7 @@ def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
     each = _number_bytes(metadata, options, on_cpu)
     weights = quantization.weight_bytes(metadata, options.quantization, each, settings.device) + adapting
     facts = metadata.extra
+    _check_senses(metadata)
     if speechmemory.is_speech(metadata):
         return _of_speech(metadata, options, settings.device, each, weights)
     if picturememory.is_picture(metadata):
@@ -92,6 +93,14 @@ def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
         f" + a batch's activations and mask + logits + the process{_PAGES if _has_pages(options, on_cpu) else ''}",
         savings=tuple(_savings(metadata, options, settings.device, each, (weights, token_bytes * columns * slots))),
     )
+
+
+def _check_senses(metadata: Metadata) -> None:
+    """Raises EngineMissing where what reads its sounds or pictures is not installed; chats go without pictures."""
+    if speechmemory.is_speech(metadata):
+        require("a model that hears", "av", beside="torch")
+    elif picturememory.is_picture(metadata):
+        require("a model that sees", "pillow", beside="torch")
 
 
 def _of_speech(metadata: Metadata, options: Options, device: str | None, each: int, weights: int) -> MemoryEstimate:

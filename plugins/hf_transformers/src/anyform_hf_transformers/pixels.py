@@ -83,27 +83,30 @@ class Texts:
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._lock = threading.Lock()
 
-    def read(self, text: str, place: str, *, truncate: bool = False) -> Seen:
-        """*text* with the marks that the model wants. Raises ContextExceeded, unless it may be cut."""
+    def read(self, text: str, place: str, *, truncate: bool | None = None) -> Seen:
+        """*text* with the marks that the model wants. *truncate*: whether it may be cut; None: nobody can ask for it.
+
+        Raises ContextExceeded.
+        """
         with self._lock:
             made = self._tokenizer(whole(text), return_token_type_ids=False, return_attention_mask=False)
         return self.fitted([int(one) for one in made["input_ids"]], place, truncate=truncate)
 
-    def tokens(self, tokens: tuple[int, ...], place: str, *, truncate: bool = False) -> Seen:
+    def tokens(self, tokens: tuple[int, ...], place: str, *, truncate: bool | None = None) -> Seen:
         """Tokens as they were given. Raises Invalid, ContextExceeded."""
         for token in tokens:
             if not 0 <= token < self.size:
                 raise Invalid(f"{place} has token {token}; this model has tokens 0 to {self.size - 1}.")
         return self.fitted(list(tokens), place, truncate=truncate)
 
-    def fitted(self, tokens: list[int], place: str, *, truncate: bool) -> Seen:
+    def fitted(self, tokens: list[int], place: str, *, truncate: bool | None) -> Seen:
         """No longer than the limit. The last token, which ends a text, stays when it is cut."""
         if not tokens:
             raise Invalid(f"{place} is empty.", "Send at least one token of text.")
         if len(tokens) > self.limit and not truncate:
             raise ContextExceeded(
                 f"{place} has {len(tokens)} tokens; this model reads {self.limit} of a text.",
-                "Shorten it, or ask for it to be truncated.",
+                "Shorten it." if truncate is None else "Shorten it, or ask for it to be truncated.",
                 prompt_tokens=len(tokens),
                 context=self.limit,
             )

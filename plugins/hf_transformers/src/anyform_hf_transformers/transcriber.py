@@ -140,7 +140,7 @@ class Transcriber:
         for place, part in enumerate(parts):
             tokens = [token for token in best.tokens[part.first : part.last] if self._is_text(token)]
             text = self.text(tokens)
-            if not text.strip():
+            if not text.strip() or not window.holds(part):
                 continue
             extra: dict[str, Any] = {
                 "seek": window.start,
@@ -196,11 +196,14 @@ class _Window:
     def start_s(self) -> float:
         return self.start * transcript.STEP_S / transcript.FRAMES
 
+    def holds(self, part: Part) -> bool:
+        """Whether *part* begins in the sound, and not in the silence with which its last window is filled."""
+        return self.start_s + part.start_s < self.hearing.heard.duration_s
+
     def seconds(self, part: Part) -> tuple[float, float]:
-        """Where *part* is in the whole sound; what begins in it ends in it."""
+        """Where *part* is in the whole sound, in which it ends, too."""
         start, end = self.start_s + part.start_s, self.start_s + part.end_s
-        if start < self.hearing.heard.duration_s:
-            end = min(end, self.hearing.heard.duration_s)
+        end = min(end, self.hearing.heard.duration_s)
         return round(start, 2), round(max(start, end), 2)
 
 

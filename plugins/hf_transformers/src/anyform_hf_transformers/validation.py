@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
-from anyform_hf_transformers import companion, layout, modules, network, packing, pickled, safetensors
+from anyform_hf_transformers import architecture, companion, layout, modules, network, packing, pickled, safetensors
 from anyform_hf_transformers.configuration import Configuration
 from anyform_hf_transformers.family import KNOWN, VERSION
 from anyform_hf_transformers.finding import AGAIN, condensed, critical, warning
@@ -18,6 +18,8 @@ TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
     "source.spm",
 )  # fmt: skip
+
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
@@ -90,6 +92,10 @@ def _config(files: ModelFiles, folder: str, config: Configuration) -> Iterator[F
     if config.reads_text and not any(at(folder, one) in files.files for one in TOKENIZERS):
         text = f"there is no tokenizer beside {name} ({', '.join(TOKENIZERS[:3])}, …). Get the whole model."
         yield critical("missing_tokenizer", text)
+    lacks = not any(at(folder, one) in files.files for one in PROCESSORS)
+    if lacks and config.model_type in KNOWN and architecture.needs_pictures(config):
+        text = f"there is no {PROCESSORS[0]} beside {name}, which says how pictures are prepared. Get the whole model."
+        yield critical("missing_processor", text)
 
 
 def _code(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,18 @@ def read_tokenizer(plan: Plan, options: Options, place: Path | None = None) -> A
     return conversion.marked(plan, tokenizer) if conversion.wanted(plan) else tokenizer
 
 
-def read_model(plan: Plan, options: Options, config: Any, kind: Any, place: str, brought: Container[str] = ()) -> Any:
+def read_model(
+    plan: Plan,
+    options: Options,
+    config: Any,
+    kind: Any,
+    place: str,
+    brought: Container[str] = (),
+    fits: Callable[[Any], None] = lambda model: None,
+) -> Any:
     """A model of the auto class *kind* with the plan's weights. *brought*: names of weights that an adapter brings.
+
+    *fits*: is asked where weights are missing, and raises what it knows to be the reason.
 
     Raises LoadFailed, OutOfMemory, Unsupported, EngineMissing.
     """
@@ -114,6 +124,8 @@ def read_model(plan: Plan, options: Options, config: Any, kind: Any, place: str,
         name for name in told["missing_keys"] if name not in brought and not any(part in name for part in _MAY_LACK)
     )
     wrong = sorted(str(one[0]) for one in told.get("mismatched_keys", ()))
+    if lacking:
+        fits(model)
     for names, what in ((lacking, "are not in the files"), (wrong, "have another shape than config.json says")):
         if names:
             raise LoadFailed(
