@@ -89,6 +89,29 @@ def test_answers_are_those_of_generate(family: str, kit: Any) -> None:
     assert among_others(decoder) == expected
 
 
+@pytest.mark.parametrize("family", BATCHED)
+def test_prompts_that_are_read_together_are_read_as_alone(family: str, kit: Any) -> None:
+    from anyform_hf_transformers.generation import open_decoder
+
+    model = model_of(*BATCHED[family])
+    decoder = open_decoder(model, "cpu", 6, 200, exact=False)
+    assert decoder.together
+    alone = [decoder.read(0, 0, prompt, every=False)[-1] for prompt in PROMPTS]
+    decoder.read(SLOTS[1], 0, PROMPTS[1][:4], every=False)
+    rows = decoder.read_all(SLOTS, (0, 4, 0), [PROMPTS[0], PROMPTS[1][4:], PROMPTS[2]])
+    for row, expected in zip(rows, alone, strict=True):
+        assert abs(row - expected).max() < 1e-3
+    going_on = decoder.step(SLOTS, [3] * 3, [len(prompt) for prompt in PROMPTS])
+    for prompt, row in zip(PROMPTS, going_on, strict=True):
+        assert abs(row - decoder.read(0, 0, [*prompt, 3], every=False)[-1]).max() < 1e-3
+
+
+def test_prompts_of_an_exact_model_are_read_one_by_one(kit: Any) -> None:
+    from anyform_hf_transformers.generation import open_decoder
+
+    assert not open_decoder(model_of(*BATCHED["llama"]), "cpu", 6, 200, exact=True).together
+
+
 def test_a_prefix_that_was_copied_counts_as_read(kit: Any) -> None:
     from anyform_hf_transformers.generation import open_decoder
 

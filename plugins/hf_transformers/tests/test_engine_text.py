@@ -273,3 +273,20 @@ def test_other_tasks_are_refused(decoder: LoadedModel) -> None:
         decoder.generate(Complete(prompt="x", suffix="y"), Stop())
     with pytest.raises(Invalid, match="99999"):
         decoder.generate(Complete(prompt=(1, 99999)), Stop())
+
+
+def test_prompts_that_come_together_are_read_together(
+    decoder_folder: Path, engine: Any, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anyform_hf_transformers.generation import SlotDecoder
+
+    model = engine.load(decoder_folder, parallel=8, exact=False)
+    prompts = [kit.question(f"What is {number} + {number + 1}?") for number in range(2, 10)]
+    alone = [kit.complete(model, prompt).text for prompt in prompts]
+    sizes: list[int] = []
+    read_all = SlotDecoder.read_all
+    monkeypatch.setattr(SlotDecoder, "read_all", lambda *of: (sizes.append(len(of[1])), read_all(*of))[1])
+    busy = kit.unending(kit.question(kit.FOLDER))
+    found = kit.together([lambda: kit.ask(model, busy), *(lambda p=p: kit.complete(model, p).text for p in prompts)])
+    assert found[1:] == alone
+    assert max(sizes) > 1

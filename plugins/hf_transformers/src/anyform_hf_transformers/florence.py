@@ -53,7 +53,7 @@ class TaskProjector(Projector):
 class TaskDecoder:
     """A Decoder whose prompts an encoder reads in one go, and whose answers begin behind tokens of their own."""
 
-    batched = False
+    batched = together = False
     entire = True
     fewest = 1
 
@@ -86,6 +86,9 @@ class TaskDecoder:
         ids = torch.tensor([plain(tokens, self._token)], device=self._device)
         seen = sight.given(0, len(tokens), self._device, self._model.dtype) if sight else {}
         return {"input_ids": ids, **seen}
+
+    def read_all(self, slots: Sequence[int], starts: Sequence[int], prompts: Sequence[Sequence[int]]) -> Floats:
+        raise NotImplementedError
 
     def step(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Floats:
         with torch.inference_mode():

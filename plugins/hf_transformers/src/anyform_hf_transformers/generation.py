@@ -37,9 +37,14 @@ class Decoder(Protocol):
     """Tokens of a prompt that are read together at the least."""
     batched: bool
     """Whether `copy` works and a slot may be cut anywhere."""
+    together: bool
+    """Whether `read_all` works."""
 
     def read(self, slot: int, start: int, tokens: Sequence[int], *, every: bool) -> Floats:
         """Read *tokens* of a prompt at positions from *start*; the logits of the last, or of *every* one."""
+
+    def read_all(self, slots: Sequence[int], starts: Sequence[int], prompts: Sequence[Sequence[int]]) -> Floats:
+        """`read` for each of *slots*, ascending, in one pass; the logits of each one's last token."""
 
     def step(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Floats:
         """One token for each of *slots*, ascending; a row of logits for each."""
@@ -93,10 +98,16 @@ def expect(model: Any, device: str) -> torch.Tensor:
 
 
 def agree(decoder: Decoder, expected: torch.Tensor, dtype: Any) -> bool:
-    """Whether a prompt and steps in the last slot give *expected*; leaves nothing behind that matters."""
+    """Whether a prompt and steps in the last slot give *expected*, which says what two prompts at once have to, too.
+
+    Leaves nothing behind that matters.
+    """
     slot, half = decoder.slots - 1, len(_PROBE) - 2
     rows = [*decoder.read(slot, 0, _PROBE[:half], every=True)]
     rows += [decoder.step([slot], [_PROBE[at]], [at])[0] for at in range(half, len(_PROBE))]
+    if decoder.together and slot:
+        both = decoder.read_all([slot - 1, slot], [0, 0], [_PROBE, _PROBE[:half]])
+        decoder.together = close(torch.as_tensor(both), expected[[-1, half - 1]], dtype)
     return close(torch.stack([torch.as_tensor(row) for row in rows]), expected, dtype)
 
 
@@ -157,6 +168,7 @@ class SlotDecoder:
 
     def __init__(self, model: Any, device: str, slots: int, context: int, *, exact: bool) -> None:
         self.fewest = _FEWEST_ROWS if exact else 1
+        self.together = not exact
         self.slots = max(slots, self.fewest)
         self._model = model
         self._device = device
@@ -174,6 +186,17 @@ class SlotDecoder:
         with torch.inference_mode():
             positions = torch.arange(start, start + len(tokens))[None]
             found: Floats = self._run([slot], torch.tensor([list(tokens)]), positions, every)[0].float().cpu().numpy()
+            return found
+
+    def read_all(self, slots: Sequence[int], starts: Sequence[int], prompts: Sequence[Sequence[int]]) -> Floats:
+        longest = max(map(len, prompts))
+        ids = torch.zeros(len(slots), longest, dtype=torch.long)
+        places = torch.full_like(ids, -1)  # the shorter are padded in front, so that all end in the last column
+        for row, (start, tokens) in enumerate(zip(starts, prompts, strict=True)):
+            ids[row, longest - len(tokens) :] = torch.tensor(tokens)
+            places[row, longest - len(tokens) :] = torch.arange(start, start + len(tokens))
+        with torch.inference_mode():
+            found: Floats = self._run(slots, ids, places, False)[:, -1].float().cpu().numpy()
             return found
 
     def step(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Floats:
@@ -256,7 +279,7 @@ class SlotDecoder:
 class SingleDecoder:
     """See the module."""
 
-    batched = False
+    batched = together = False
     fewest = 1
 
     def __init__(self, model: Any, device: str, slots: int) -> None:
@@ -274,6 +297,9 @@ class SingleDecoder:
             self._caches[slot] = getattr(out, self._cache_name)
             found: Floats = (out.logits[0] if every else out.logits[0, -1:]).float().cpu().numpy()
             return found
+
+    def read_all(self, slots: Sequence[int], starts: Sequence[int], prompts: Sequence[Sequence[int]]) -> Floats:
+        raise NotImplementedError
 
     def step(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Floats:
         rows = [

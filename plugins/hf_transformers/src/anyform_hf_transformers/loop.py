@@ -1,4 +1,4 @@
-"""The decode loop: a chunk of one prompt and a token for every running answer in each step; answers join and leave."""
+"""The decode loop: a chunk of prompts and a token for every running answer in each step; answers join and leave."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from anyform_hf_transformers.generation import Decoder
 
 SCORED_ROWS = 64
 """Prompt tokens whose likelihoods are reckoned together; each takes a row as wide as the vocabulary."""
+_PADDING = 1.5
+"""How much of a pass over several prompts may be padding: as many tokens again as half of theirs."""
 
 
 class DecodeFailed(Fault):
@@ -40,11 +42,11 @@ class Loop(DecodeLoop):
         if self._waiting:
             self._admit()
         self._stale = False
-        reading = min((one for one in self._active if one.reading), key=lambda one: one.seat, default=None)
-        if reading is not None:
+        reading = self._chosen()
+        if reading:
             self._stale = True
-            self._guarded([reading], self._read)
-        running = [one for one in self._active if not one.reading and one is not reading]
+            self._guarded(reading, self._read if len(reading) == 1 else self._read_all)
+        running = [one for one in self._active if not one.reading and one not in reading]
         if running:
             started = time.perf_counter()
             self._guarded(running, self._advance)
@@ -58,6 +60,30 @@ class Loop(DecodeLoop):
             for answer in [one for one in answers if one in self._active]:
                 answer.decoded = 0
                 self._lose(answer, failed(error, len(answers)))
+
+    def _chosen(self) -> list[Answer]:
+        """Whose prompts are read in this step: the one that has waited longest, and whole ones of about its length."""
+        chosen: list[Answer] = []
+        for one in sorted((one for one in self._active if one.reading), key=lambda one: one.seat):
+            trial = [*chosen, one]
+            lengths = [len(each.ticket.prompt) - each.decoded for each in trial]
+            padded = len(trial) * max(lengths)
+            fits = padded <= min(self._batch, _PADDING * sum(lengths))
+            if chosen and not (fits and self._decoder.together and not any(each.ticket.score_prompt for each in trial)):
+                break
+            chosen = trial
+        return sorted(chosen, key=lambda one: one.slot)
+
+    def _read_all(self, answers: list[Answer]) -> None:
+        """The rest of several prompts, and their answers' first tokens."""
+        rows = self._decoder.read_all(
+            [one.slot for one in answers],
+            [one.decoded for one in answers],
+            [one.ticket.prompt[one.decoded :] for one in answers],
+        )
+        for one in answers:
+            one.decoded = len(one.ticket.prompt)
+        self._speak(rows, answers)
 
     def _read(self, answers: list[Answer]) -> None:
         """The next tokens of a prompt; behind its last one, the answer's first."""

@@ -69,6 +69,7 @@ class SightDecoder(SlotDecoder):
         *mutual*: the pieces of one picture look at each other, whichever comes first (Gemma 3).
         """
         super().__init__(model, device, slots, context, exact=exact)
+        self.together = False  # a prompt may hold a picture, and places of its own
         self._mutual = mutual
         self._together: tuple[int, Any] | None = None
         """While tokens with a picture are read: their first column, and which of them look at each other."""
