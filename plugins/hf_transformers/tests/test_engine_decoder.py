@@ -89,6 +89,41 @@ def test_answers_are_those_of_generate(family: str, kit: Any) -> None:
     assert among_others(decoder) == expected
 
 
+@pytest.mark.parametrize("family", [*BATCHED, *SINGLE])
+def test_packed_weights_give_the_same_answers(family: str, kit: Any) -> None:
+    from anyform_hf_transformers.generation import expect, open_decoder
+    from anyform_hf_transformers.packed import Packed, pack
+
+    model = model_of(*{**BATCHED, **SINGLE}[family])
+    expected = [alone(model, prompt) for prompt in PROMPTS]
+    packed = pack(model, lambda: expect(model, "cpu"))
+    assert packed == any(isinstance(layer, Packed) for layer in model.modules())
+    assert packed or family == "mamba"
+    assert among_others(open_decoder(model, "cpu", 6, 200, exact=False)) == expected
+
+
+def test_a_model_that_wants_its_weights_plain_gets_them_back(kit: Any) -> None:
+    from anyform_hf_transformers.packed import Packed, pack
+
+    class Reading(torch.nn.Module):  # type: ignore[misc]
+        dtype = torch.float32
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(8, 4)
+
+        def forward(self, given: Any) -> Any:
+            return given @ self.inner.weight.T + self.inner.bias
+
+    model, given = Reading(), torch.randn(2, 8)
+    before = model(given).detach()
+    if pack(model, lambda: model(given).detach()):
+        assert torch.allclose(model(given), before)
+    else:
+        assert not any(isinstance(layer, Packed) for layer in model.modules())
+        assert (model(given) == before).all()
+
+
 @pytest.mark.parametrize("family", BATCHED)
 def test_prompts_that_are_read_together_are_read_as_alone(family: str, kit: Any) -> None:
     from anyform_hf_transformers.generation import open_decoder

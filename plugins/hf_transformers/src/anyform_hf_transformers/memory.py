@@ -43,6 +43,7 @@ def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
                  of the context) x bytes, one layer's keys and values again, once for each query head, and logits
     pictures     tokens of the largest one that fits, where they are more than `batch`; its patches x (2 x feed-forward
                  + 6 x width) x bytes of the network that looks; and those that are decoded meanwhile (picturememory.py)
+    output       once more where it shares its matrix with the embeddings, on a CPU (option packed)
     process      368 MiB; on an accelerator 600 MiB there
 
     Not in it: the pages of a file whose numbers become others while they are read (they show in a process's peak, but
@@ -82,6 +83,8 @@ def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
     beyond = token_bytes * (columns * slots - (settings.context or 0) * parallel)
     at_once = BATCHES_AT_ONCE if makes_vectors and on_cpu and not exact else 1
     compute = _compute(metadata, options, context, 0 if makes_vectors else slots, each, at_once)
+    if on_cpu and not (exact or makes_vectors):
+        compute += _packed_again(metadata, options, each)
     if facts.get("picture") and on_cpu:
         compute += min(parallel, picturememory.PREPARED) * picturememory.PHOTO_BYTES
     return MemoryEstimate(
@@ -101,6 +104,12 @@ def _check_senses(metadata: Metadata) -> None:
         require("a model that hears", "av", beside="torch")
     elif picturememory.is_picture(metadata):
         require("a model that sees", "pillow", beside="torch")
+
+
+def _packed_again(metadata: Metadata, options: Options, each: int) -> int:
+    """An output that is the embeddings' matrix as well is there twice, once packed."""
+    shared = options.packed and not options.quantization and not metadata.extra.get("untied")
+    return (metadata.vocab_size or 0) * _number(metadata.extra, "embedding_length") * each if shared else 0
 
 
 def _of_speech(metadata: Metadata, options: Options, device: str | None, each: int, weights: int) -> MemoryEstimate:

@@ -36,6 +36,8 @@ class Options:
     exact: bool | None = None
     """Compute so that an answer does not hang on what else runs: one thread, and never fewer rows than from which on
     they come out alike. Default: for models under 32 MiB on a CPU."""
+    packed: bool = True
+    """Lay the weights of text models out as they are multiplied fastest, on a CPU; not where `exact`."""
     pooling: str = ""
     """How an embedding model's tokens become one vector. Default: as its folder says."""
     batching: str = "own"
@@ -88,6 +90,7 @@ _CHECKS: Mapping[str, option.Check] = {
     "threads": whole(1),
     "batch": whole(1),
     "exact": truth,
+    "packed": truth,
     "pooling": one_of(POOLINGS),
     "batching": one_of(BATCHINGS),
     "quantization": one_of(tuple(CHOICES)),

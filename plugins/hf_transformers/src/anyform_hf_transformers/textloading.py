@@ -11,8 +11,9 @@ from anyform.text.prompt import ChatForm
 from anyform.text.textmodel import TextModel
 from anyform_hf_transformers import folder
 from anyform_hf_transformers.backend import transformers
-from anyform_hf_transformers.generation import Decoder, open_decoder
+from anyform_hf_transformers.generation import Decoder, expect, open_decoder
 from anyform_hf_transformers.loop import Loop
+from anyform_hf_transformers.packed import pack
 from anyform_hf_transformers.paged import Paged
 from anyform_hf_transformers.pagedloop import PagedLoop, log, open_pages
 from anyform_hf_transformers.words import Words
@@ -36,8 +37,10 @@ def load(loading: Loading, unseeing: str = UNSEEING) -> LoadedModel:
 def made(loading: Loading, model: Any, unseeing: str = UNSEEING) -> LoadedModel:
     """What `load` gives, of *model*. Raises LoadFailed."""
     parallel, context = loading.parallel, loading.context
-    words = vocabulary(loading, model)
-    decoder = open_decoder(model, loading.device, parallel, context, exact=loading.exact(model))
+    words, exact = vocabulary(loading, model), loading.exact(model)
+    if loading.device == "cpu" and not exact and loading.options.packed:
+        pack(model, lambda: expect(model, loading.device))
+    decoder = open_decoder(model, loading.device, parallel, context, exact=exact)
     return TextModel(
         open_loop(loading, model, decoder),
         words,
