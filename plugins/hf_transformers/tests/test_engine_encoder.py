@@ -238,3 +238,18 @@ def test_closing(threads: int, encoder_folder: Path, engine: Any) -> None:
         list(events)
     with pytest.raises(Closed):
         model.generate(Embed(inputs=("x",)), Stop())
+
+
+def test_packed_weights_give_the_same_vectors(
+    encoder_folder: Path, engine: Any, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anyform_hf_transformers import vectorloading
+
+    done: list[bool] = []
+    pack = vectorloading.pack
+    monkeypatch.setattr(vectorloading, "pack", lambda *given: done.append(pack(*given)))
+    plain = kit.ask(engine.load(encoder_folder, context=None, exact=False, packed=False), Embed(inputs=TEXTS)).vectors
+    assert done == []
+    packed = kit.ask(engine.load(encoder_folder, context=None, exact=False), Embed(inputs=TEXTS)).vectors
+    assert done == [True]
+    assert np.abs(packed - plain).max() < 1e-5

@@ -19,11 +19,13 @@ from anyform_hf_transformers.encoderinputs import EncoderInputs
 from anyform_hf_transformers.head import Head
 from anyform_hf_transformers.lane import Lanes
 from anyform_hf_transformers.memory import BATCHES_AT_ONCE
+from anyform_hf_transformers.packed import pack
 
 if TYPE_CHECKING:
     from anyform_hf_transformers.loading import Loading
     from anyform_hf_transformers.sentence import Sentence
 
+_PROBE = "Some words, to compare numbers by."
 _UNTOLD_CONTEXT = 8192
 
 
@@ -122,6 +124,8 @@ def _open(loading: Loading, model: Any, head: Head | None, inputs: EncoderInputs
         config.pad_token_id = pad  # decoders that classify look for the last token that is none
     encoder = Encoder(model, loading.device, head, pad or 0)
     row = _warm_up(loading, encoder, inputs)
+    if loading.device == "cpu" and not loading.exact(model) and loading.options.packed:
+        pack(model, lambda: torch.as_tensor(encoder.rows([inputs.text(_PROBE)])))
     batch = loading.options.batch
     lanes = Lanes(torch.get_num_threads() if loading.device == "cpu" else 1, BATCHES_AT_ONCE * batch)
     loop = EncoderLoop(encoder, batch, lanes, even=head is None and pad is None)
