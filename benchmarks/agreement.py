@@ -55,6 +55,8 @@ class Question:
     messages: Sequence[Any] = ()
     """A conversation; empty: the prompt is to be completed."""
     tools: Sequence[Any] = ()
+    tokens: int = MOST
+    """Of the answer, at the most."""
 
 
 Said = tuple[str, tuple[tuple[str, str], ...]]
@@ -84,6 +86,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--per-category", type=int, default=60, metavar="N", help="questions of the sample's (default: 60)"
     )
+    parser.add_argument(
+        "--tokens", type=int, default=MOST, metavar="N", help="of an answer, at the most (default: 200)"
+    )
     return parser.parse_args()
 
 
@@ -95,11 +100,18 @@ def _subjects(options: argparse.Namespace, place: Path) -> tuple[Path, Path, lis
     right = options.right or SAMPLE
     left = options.left or gguf.write(SAMPLE, place / "sample-F16.gguf", "F16")
     if options.stories:
-        return left, right, [Question(f"{start} {middle}") for start in STARTS for middle in MIDDLES]
+        return (
+            left,
+            right,
+            [Question(f"{start} {middle}", tokens=options.tokens) for start in STARTS for middle in MIDDLES],
+        )
     return (
         left,
         right,
-        [Question(render(one)[0], _openai(one.messages[:-1]), one.tools) for one in held_out(options.per_category)],
+        [
+            Question(render(one)[0], _openai(one.messages[:-1]), one.tools, options.tokens)
+            for one in held_out(options.per_category)
+        ],
     )
 
 
@@ -193,11 +205,13 @@ async def whole(client: AsyncOpenAI, question: Question) -> Said:
     """The answer in one body."""
     model = (await client.models.list()).data[0].id
     if not question.messages:
-        made = await client.completions.create(model=model, prompt=question.prompt, max_tokens=MOST, temperature=0)
+        made = await client.completions.create(
+            model=model, prompt=question.prompt, max_tokens=question.tokens, temperature=0
+        )
         return made.choices[0].text, ()
     given: dict[str, Any] = {"tools": list(question.tools)} if question.tools else {}
     answer = await client.chat.completions.create(
-        model=model, messages=list(question.messages), max_tokens=MOST, temperature=0, **given
+        model=model, messages=list(question.messages), max_tokens=question.tokens, temperature=0, **given
     )
     message = answer.choices[0].message
     calls = tuple((call.function.name, call.function.arguments) for call in message.tool_calls or ())
@@ -209,12 +223,12 @@ async def streamed(client: AsyncOpenAI, question: Question) -> Said:
     model = (await client.models.list()).data[0].id
     if not question.messages:
         pieces = await client.completions.create(
-            model=model, prompt=question.prompt, max_tokens=MOST, temperature=0, stream=True
+            model=model, prompt=question.prompt, max_tokens=question.tokens, temperature=0, stream=True
         )
         return "".join([piece.choices[0].text async for piece in pieces if piece.choices]), ()
     given: dict[str, Any] = {"tools": list(question.tools)} if question.tools else {}
     stream = await client.chat.completions.create(
-        model=model, messages=list(question.messages), max_tokens=MOST, temperature=0, stream=True, **given
+        model=model, messages=list(question.messages), max_tokens=question.tokens, temperature=0, stream=True, **given
     )
     text = ""
     calls: dict[int, list[str]] = {}
@@ -243,7 +257,7 @@ async def _tokens(client: AsyncOpenAI, question: Question) -> list[tuple[str, di
     """Tokens of the greedy completion, and the log-probabilities of the likeliest at each place."""
     model = (await client.models.list()).data[0].id
     made = await client.completions.create(
-        model=model, prompt=question.prompt, max_tokens=MOST, temperature=0, logprobs=5
+        model=model, prompt=question.prompt, max_tokens=question.tokens, temperature=0, logprobs=5
     )
     told = made.choices[0].logprobs
     return list(zip(told.tokens or [], told.top_logprobs or [], strict=True)) if told else []
