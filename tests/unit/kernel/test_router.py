@@ -156,13 +156,6 @@ def test_a_tie_goes_to_the_one_that_knows_its_memory_better() -> None:
     assert [verdict.plugin for verdict in decision.verdicts] == ["z", "gguf_llamacpp"]
 
 
-def test_having_measured_one_does_not_make_it_the_default() -> None:
-    said = replace(LLAMA, estimate=MemoryEstimate(weights_bytes=GIB, confidence=0.9))
-    measured = replace(LLAMA, plugin="z", estimate=MemoryEstimate(weights_bytes=GIB, confidence=0.97))
-    decision = rank([(MATCH, MODEL, [], c) for c in (measured, said)], NEED)
-    assert [verdict.plugin for verdict in decision.verdicts] == ["gguf_llamacpp", "z"]
-
-
 def test_what_lies_in_main_memory_is_told_and_planned() -> None:
     cpu = Device(kind="cpu", name="Ryzen", total_bytes=64 * GIB, free_bytes=50 * GIB)
     large = replace(LLAMA, estimate=MemoryEstimate(weights_bytes=40 * GIB), spill=cpu, room_bytes=72 * GIB)

@@ -39,6 +39,11 @@ def test_the_same_settings_take_what_was_measured() -> None:
     assert (found.weights_bytes, found.bytes_per_token) == (SAID.weights_bytes, SAID.bytes_per_token)
 
 
+def test_measuring_often_makes_no_engine_the_default() -> None:
+    """Ties go to the surer estimate, and an engine's own formula may be 0.9 sure."""
+    assert learnt(*(270,) * 9).apply("k", SAID, HERE).confidence == 0.9
+
+
 def test_other_settings_are_corrected_in_their_fixed_part() -> None:
     found = learnt(270).apply("k", SAID, OTHER)
     assert found.at(OTHER) == SAID.at(OTHER) + 20 * MIB

@@ -30,7 +30,6 @@ NATIVE, CONVERTS = 40, 15
 ACCELERATOR, CPU = 30, 10
 ROOMY, SNUG, TIGHT = 20, 10, 5
 FEATURES = 10
-SURE = 0.9  # no estimate counts for more in a tie: one that was measured here must not make a trial the default
 
 
 @fact
@@ -182,7 +181,7 @@ def rank(pairs: Sequence[Pair], need: Need, prefer: Sequence[str] = ()) -> Decis
 
     def place(item: tuple[Verdict, Pair]) -> tuple[bool, int, int, float, str, str]:
         verdict, (_, _, _, candidate) = item
-        sure = min(candidate.estimate.confidence, SURE) if candidate.estimate and verdict.points is not None else 0.0
+        sure = candidate.estimate.confidence if candidate.estimate and verdict.points is not None else 0.0
         named = [prefer.index(name) for name in (verdict.plugin, verdict.backend) if name in prefer]
         favour = min(named, default=len(prefer))
         return (verdict.points is None, favour, -(verdict.points or 0), -sure, verdict.plugin, verdict.backend)

@@ -13,6 +13,9 @@ from anyform.workers.memo import Memo
 
 KEPT = 16
 """Measurements of one key, the newest."""
+MEASURED = 0.9
+"""How sure a measured estimate is. No surer than what an engine's own formula may be: ties between engines go to the
+surer estimate, and having tried one must not make it the default."""
 BOUND = 2.0
 """An estimate is never corrected by more than this factor, up or down, whatever was measured."""
 
@@ -51,7 +54,7 @@ class Calibration:
         return replace(
             estimate,
             overhead_bytes=max(estimate.overhead_bytes + bounded, 0),
-            confidence=max(estimate.confidence, 1 - 0.1 / len(same) if same else 0.8),
+            confidence=max(estimate.confidence, MEASURED if same else 0.8),
             why=f"{estimate.why}; measured {len(same or rows)} times on this machine"
             + ("" if same else ", with other settings"),
         )
