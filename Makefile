@@ -25,7 +25,7 @@ test-full: $(VENV)/tests-installed
 	$(BIN)/python -m pytest
 
 test-without-engine: $(VENV)/tests-installed-without-engine
-	$(BIN)/python -m pytest -m "not full and not engine"
+	$(BIN)/python -m pytest -m "not full and not engine" --numprocesses 2
 
 check: $(VENV)/tests-installed
 	$(BIN)/ruff check .
