@@ -107,8 +107,9 @@ def _check_senses(metadata: Metadata) -> None:
 
 
 def _packed_again(metadata: Metadata, options: Options, each: int) -> int:
-    """An output that is the embeddings' matrix as well is there twice, once packed."""
-    shared = options.packed and not options.quantization and not metadata.extra.get("untied")
+    """An output that is the embeddings' matrix as well is there twice, once packed; models that see are not packed."""
+    facts = metadata.extra
+    shared = options.packed and not (options.quantization or facts.get("untied") or facts.get("picture"))
     return (metadata.vocab_size or 0) * _number(metadata.extra, "embedding_length") * each if shared else 0
 
 
