@@ -411,3 +411,20 @@ def test_a_worker_that_says_nothing_is_ended(fleet: Callable[..., Fleet]) -> Non
     assert isinstance(using.fault, WorkerDied)
     assert said == ["it said nothing for 31 s and was ended"]
     assert [item.facts["seconds"] for item in made.told if item.kind == "stuck"] == [31.0]
+
+
+def test_a_worker_that_says_nothing_is_ended_once_by_many_who_sweep(fleet: Callable[..., Fleet]) -> None:
+    made = fleet(10, {"a": 1}, stuck_s=30.0)
+    ask(made, "a")
+    model = made.made[0]
+    said: list[str] = []
+    model.quiet_s = lambda: 31.0  # type: ignore[attr-defined]
+    model.kill = said.append  # type: ignore[attr-defined]
+    model.go_on.clear()
+    using = Caller(made, "a")
+    until(lambda: model.running == 1)
+    for _ in range(3):
+        made.pool.sweep()
+    assert len(said) == 1
+    model.crash()
+    assert using.ended()

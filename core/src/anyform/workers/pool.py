@@ -430,7 +430,9 @@ class Pool:
         usual, now = self.lifecycle.idle_s, self._clock()
         with self._changed:
             slots = list(self._slots.values())
-            stuck = [slot for slot in slots if 0 < self.lifecycle.stuck_s < slot.quiet_s()]
+            stuck = [slot for slot in slots if not slot.stuck and 0 < self.lifecycle.stuck_s < slot.quiet_s()]
+            for slot in stuck:
+                slot.stuck = True
             for slot in (slot for slot in slots if slot.ready and not slot.alive()):
                 self._died(slot)
             ends = [(slot, slot.expires_s(now, usual)) for slot in slots if slot.ready and not slot.waiting]

@@ -42,6 +42,8 @@ class Slot:
         """Of those who wait, the ones that wait for its load."""
         self.began = self.since = self.used = now
         self.load_s = 0.0
+        self.stuck = False
+        """Whether its worker is being ended for saying nothing: two who sweep at once would both do it."""
         self.pinned = False
         self.keep_alive_s: float | None = None
 
