@@ -5,10 +5,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CORE = --editable "./core[text]"
-ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers
-PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers
+ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers --editable ./plugins/audio
+PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers --editable ./plugins/audio
 SAMPLES = --editable ./samples
 TRAINING = --editable "./samples[train]"
+SPEECH = --editable "./plugins/audio[engine]"
 TESTS = --requirement tests/requirements.txt
 TORCH = --editable "./plugins/hf_transformers[engine,audio,adapters,gguf]" --requirement tests/requirements-torch.txt
 PROJECTS = core/pyproject.toml samples/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
@@ -57,7 +58,7 @@ $(VENV)/installed: $(PROJECTS) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt tests/requirements-torch.txt
-	$(INSTALL) $(TESTS) $(TORCH) $(TRAINING)
+	$(INSTALL) $(TESTS) $(TORCH) $(SPEECH) $(TRAINING)
 	@touch $@
 
 $(VENV)/tests-installed-without-engine: $(PROJECTS) tests/requirements.txt | $(VENV)/bin/python

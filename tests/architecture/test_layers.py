@@ -11,7 +11,7 @@ from .source import ALL, CORE, PLUGINS, ROOT, Module
 
 ENGINES = {
     "llama_cpp", "torch", "transformers", "diffusers", "onnxruntime", "optimum", "faster_whisper", "ctranslate2",
-    "kokoro", "rkllm", "rkllm_api", "rkllmruntime", "vllm", "tensorflow", "mlx", "PIL",
+    "kokoro", "kokoro_onnx", "piper", "phonemizer", "espeakng_loader", "av", "rkllm", "rkllm_api", "rkllmruntime", "vllm", "tensorflow", "mlx", "PIL",
 }  # fmt: skip
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "httptools"}
 
@@ -37,6 +37,7 @@ def test_import_linter_keeps_its_contracts() -> None:
         ("anyform.builtin", set()),
         ("anyform.testing", {"pytest"}),
         ("anyform.text", {"jinja2", "llguidance", "numpy"}),
+        ("anyform.sound", {"av", "numpy"}),
         ("anyform.sources", {"huggingface_hub"}),
     ],
 )

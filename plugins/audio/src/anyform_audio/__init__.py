@@ -1,0 +1,1 @@
+"""anyform plugin: speech to text and text to speech."""

@@ -1,0 +1,1 @@
+"""Text to speech: what surrounds Kokoro and Piper."""
