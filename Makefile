@@ -12,6 +12,9 @@ TRAINING = --editable "./samples[train]"
 SPEECH = --editable "./plugins/audio[engine]"
 TESTS = --requirement tests/requirements.txt
 TORCH = --editable "./plugins/hf_transformers[engine,audio,adapters,gguf]" --requirement tests/requirements-torch.txt
+# Two tests at a time, so that engines must not each take all cores; what measures time runs by itself.
+TOGETHER = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+ALONE = $(BIN)/python -m pytest
 PROJECTS = core/pyproject.toml samples/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 
 .PHONY: demo test test-full test-without-engine check bench sample-model eval-sample clean
@@ -20,13 +23,16 @@ demo: $(VENV)/installed
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/tests-installed
-	$(BIN)/python -m pytest -m "not full"
+	$(TOGETHER) -m "not full and not alone"
+	$(ALONE) -m "not full and alone"
 
 test-full: $(VENV)/tests-installed
-	$(BIN)/python -m pytest
+	$(TOGETHER) -m "not full and not alone"
+	$(ALONE) -m "full or alone"
 
 test-without-engine: $(VENV)/tests-installed-without-engine
-	$(BIN)/python -m pytest -m "not full and not engine" --numprocesses 2
+	$(TOGETHER) -m "not full and not alone and not engine"
+	$(ALONE) -m "not full and alone and not engine"
 
 check: $(VENV)/tests-installed
 	$(BIN)/ruff check .

@@ -11,7 +11,8 @@ from .source import ALL, CORE, PLUGINS, ROOT, Module
 
 ENGINES = {
     "llama_cpp", "torch", "transformers", "diffusers", "onnxruntime", "optimum", "faster_whisper", "ctranslate2",
-    "kokoro", "kokoro_onnx", "piper", "phonemizer", "espeakng_loader", "av", "rkllm", "rkllm_api", "rkllmruntime", "vllm", "tensorflow", "mlx", "PIL",
+    "kokoro", "kokoro_onnx", "piper", "phonemizer", "espeakng_loader", "av", "rkllm", "rkllm_api", "rkllmruntime",
+    "vllm", "tensorflow", "mlx", "PIL",
 }  # fmt: skip
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "httptools"}
 

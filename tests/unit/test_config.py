@@ -260,6 +260,7 @@ def test_the_sample_sets_nothing_until_its_signs_are_taken_away() -> None:
         ("[server]\nbody_bytes = 0", "server.body_bytes is 0. It must be a whole number from 1 up."),
         ("[server]\nmedia_bytes = -1", "server.media_bytes is -1. It must be a whole number from 0 up."),
         ("[server]\nfetch_s = 0", "server.fetch_s is 0. It must be a whole number from 1 up."),
+        ("[server]\nspeech_letters = 0", "server.speech_letters is 0. It must be a whole number from 1 up."),
         ('[server]\nfetch = "maybe"', "server.fetch is 'maybe'. It must be true or false."),
         ("[server]\nfetch_hosts = [3]", "server.fetch_hosts.0 is 3. It must be text in quotes."),
         ("[server]\nhost = 3", "server.host is 3. It must be text in quotes."),

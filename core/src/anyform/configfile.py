@@ -27,7 +27,9 @@ from anyform.workers.lifecycle import Lifecycle
 Location = tuple[int | str, ...]
 
 LOWEST: dict[Any, dict[str, float]] = {
-    HttpConfig: {"port": 0, "body_bytes": 1, "media_bytes": 0, "fetch_s": 1, "queue": 0, "grace_s": 0},
+    HttpConfig: {
+        "port": 0, "body_bytes": 1, "media_bytes": 0, "speech_letters": 1, "fetch_s": 1, "queue": 0, "grace_s": 0,
+    },
     Settings: {"context": 1, "parallel": 1},
     ModelConfig: {"context": 1, "parallel": 1},
     CommandConfig: {"ready_timeout_s": 0, "memory_bytes": 0},

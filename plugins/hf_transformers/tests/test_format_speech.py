@@ -8,7 +8,7 @@ import pytest
 
 from anyform.contract.facts import Metadata, Settings
 from anyform.kernel.files import FolderFiles
-from anyform.testing.whisper import write_whisper
+from anyform.testing.whisper import LANGUAGES, write_whisper
 from anyform_hf_transformers import detection, memory, metadata, transcript, validation
 from anyform_hf_transformers.transcript import Attempt, Part
 
@@ -28,13 +28,15 @@ def test_a_multilingual_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     facts = facts_of(write_whisper(tmp_path / "m"))
     assert (facts.architecture, facts.tasks, facts.features) == ("whisper", ("transcribe", "translate"), ("audio",))
     assert facts.context == 64
+    assert facts.extra["languages"] == list(LANGUAGES)
     estimate = memory.estimate(facts, Settings(device="cpu"))
     assert estimate.bytes_per_token == 0
     assert estimate.weights_bytes == 4 * (facts.parameters or 0) > 0
 
 
 def test_an_english_folder_does_not_translate(tmp_path: Path) -> None:
-    assert facts_of(write_whisper(tmp_path / "m", english=True)).tasks == ("transcribe",)
+    facts = facts_of(write_whisper(tmp_path / "m", english=True))
+    assert (facts.tasks, facts.extra["languages"]) == (("transcribe",), ["en"])
 
 
 def tokens(*said: float | str) -> list[int]:

@@ -63,6 +63,25 @@ class Cli:
             env=self.environment(env),
         )
 
+    def at_terminal(self, *arguments: str | Path) -> tuple[int, str]:
+        """The exit code of a command that asks nothing, and what a terminal gets of it. POSIX only."""
+        import pty
+
+        near, far = pty.openpty()
+        environment = {**self.environment(), "TERM": "xterm", "COLUMNS": "200"}
+        command = [*COMMAND, *map(str, arguments)]
+        process = subprocess.Popen(command, stdin=far, stdout=far, stderr=far, env=environment, cwd=self.folder)
+        os.close(far)
+        seen = b""
+        try:
+            while piece := os.read(near, 4096):
+                seen += piece
+        except OSError:  # Linux's word for the end
+            pass
+        finally:
+            os.close(near)
+        return process.wait(LIMIT_S), seen.decode()
+
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

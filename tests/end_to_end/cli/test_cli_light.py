@@ -41,11 +41,12 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("command", ["--help", "list", "show", "explain", "estimate", "plugins"])
+@pytest.mark.parametrize("command", ["--help", "list", "show", "explain", "estimate", "plugins", "voices"])
 def test_no_engine_and_no_web_framework(cli: Any, echo: Callable[..., Path], command: str, tmp_path: Path) -> None:
-    path = echo()
+    path = echo(tasks=["chat", "speak"])
     write_llama(tmp_path / "tiny.gguf")
-    takes = {"--help": [], "plugins": [], "list": ["--models", str(tmp_path)]}
+    folder = ["--models", str(tmp_path)]
+    takes = {"--help": [], "plugins": [], "list": folder, "voices": folder}
     more = takes.get(command, [str(path)])
     done = subprocess.run(
         [sys.executable, "-c", WATCH, command, *more],
@@ -59,6 +60,7 @@ def test_no_engine_and_no_web_framework(cli: Any, echo: Callable[..., Path], com
     assert done.stdout
 
 
+@pytest.mark.alone
 def test_help_takes_at_most_three_times_an_empty_python_and_list_and_show_250_ms_more(
     cli: Any, echo: Callable[..., Path], tmp_path: Path
 ) -> None:

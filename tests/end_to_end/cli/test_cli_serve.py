@@ -280,6 +280,21 @@ def test_a_model_whose_context_does_not_fit_is_marked_and_is_no_example(cli: Any
 
 
 @pytest.mark.parametrize(
+    ("task", "more"),
+    [
+        ("transcribe", "/v1/audio/transcriptions -F model=m -F file=@speech.mp3"),
+        ("speak", """/v1/audio/speech -H 'Content-Type: application/json' -d '{"model": "m", "input": "Hello!"}' -o"""),
+    ],
+)
+def test_the_example_is_one_that_the_model_can_answer(cli: Any, echo: Echo, task: str, more: str) -> None:
+    with cli.start("serve", echo("m", tasks=[task]), "--port", "0") as process:
+        served = Served(process)
+        process.terminate()
+        process.wait(20)
+    assert served.printed.splitlines()[-1].startswith(f"curl {served.url}{more}")
+
+
+@pytest.mark.parametrize(
     ("more", "host"), [((), r"[\w.:\[\]-]+"), (("--allow-host", "models.example"), r"models\.example")]
 )
 def test_on_all_interfaces_an_address_for_others_is_told(cli: Any, echo: Echo, more: Sequence[str], host: str) -> None:

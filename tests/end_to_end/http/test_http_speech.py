@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
+import threading
 from base64 import b64encode
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 from openai import OpenAI
+
+from anyform.contract.events import Done, Event, Progress, Segment
+from anyform.contract.jobs import Job
+from anyform.contract.model import Stop
+from anyform.http.config import HttpConfig
+from anyform.http.fetch import Fetcher
+from anyform.http.web import Web
 
 SAID = b"one two three\nfour five"
 FILE: Any = ("speech.wav", SAID, "audio/wav")
@@ -18,6 +31,11 @@ ROUTES = ("/v1/audio/transcriptions", "/v1/audio/translations")
 
 def form(**fields: str) -> dict[str, str]:
     return {"model": "hearer", **fields}
+
+
+def texts(**fields: str) -> dict[str, Any]:
+    """A multipart form without a file."""
+    return {name: (None, value) for name, value in form(**fields).items()}
 
 
 def test_a_transcription(client: OpenAI) -> None:
@@ -76,6 +94,37 @@ def test_a_transcription_streams(client: OpenAI) -> None:
     assert events[2].usage.output_tokens == 5
 
 
+def test_a_verbose_stream_has_times(client: OpenAI) -> None:
+    create: Any = client.audio.transcriptions.create
+    wanted: dict[str, Any] = {"response_format": "verbose_json", "timestamp_granularities": ["word", "segment"]}
+    whole = create(model="hearer", file=FILE, **wanted)
+    *parts, done = create(model="hearer", file=FILE, stream=True, **wanted)
+    assert [part.type for part in parts] == ["transcript.text.delta", "transcript.text.segment"] * 2
+    assert [(part.start, part.end, part.text) for part in parts[1::2]] == [
+        (one.start, one.end, one.text) for one in whole.segments
+    ]
+    assert (done.text, done.duration, done.language) == (whole.text, whole.duration, whole.language)
+    assert done.words == [word.to_dict() for word in whole.words]
+
+
+def test_a_stream_flows_while_the_rest_is_still_decoded(scripted: Callable[..., Any]) -> None:
+    """The second segment is only made once the first was read."""
+    read = threading.Event()
+
+    def script(job: Job, stop: Stop) -> Iterator[Event]:
+        yield Progress(stage="audio", total=2)
+        yield Segment(text=" one", start=0.0, end=1.0)
+        assert read.wait(20)
+        yield Segment(text=" two", start=1.0, end=2.0)
+        yield Done(extra={"duration": 2.0})
+
+    running = scripted(script)
+    with running.openai.audio.transcriptions.create(model="m", file=FILE, stream=True) as stream:
+        assert next(stream).delta == "one"
+        read.set()
+        assert [event.type for event in stream] == ["transcript.text.delta", "transcript.text.done"]
+
+
 def test_json_with_base64(http: httpx.Client) -> None:
     body = {"model": "hearer", "file": b64encode(SAID).decode(), "response_format": "json"}
     for route in ROUTES:
@@ -101,6 +150,127 @@ def test_many_at_once(client: OpenAI) -> None:
         assert list(pool.map(one, range(16))) == [f"client {at}" for at in range(16)]
 
 
+class Sounds(BaseHTTPRequestHandler):
+    """Answers with a sound, a page, or with another place."""
+
+    def do_GET(self) -> None:
+        self.send_response(302 if self.path == "/moved" else 404 if self.path == "/absent" else 200)
+        self.send_header("location", "http://inside.test/")
+        self.send_header("content-type", "text/html" if self.path == "/page" else "audio/wav")
+        self.end_headers()
+        self.wfile.write(bytes(HttpConfig().media_bytes + 1) if self.path == "/large" else SAID)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"] if host == "sounds.test" else ["10.0.0.1"]
+
+
+@pytest.fixture
+def elsewhere(server: Any) -> Iterator[str]:
+    """Where sounds are, for a server that may fetch from there as if it were a public place."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sounds) as there:
+        threading.Thread(target=there.serve_forever, args=(0.01,), daemon=True).start()
+        service, host = server.service, f"sounds.test:{there.server_port}"
+        web = Web((host, "inside.test"), 20, _resolve, lambda address: address == "127.0.0.1")
+        before, service.fetcher = service.fetcher, Fetcher(service.config, service.threads, web)
+        yield f"http://{host}"
+        service.fetcher = before
+        there.shutdown()
+
+
+def error(response: httpx.Response, status: int = 400) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    found: dict[str, Any] = response.json()["error"]
+    assert found["param"] == "file"
+    return found
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_sound_is_fetched_where_that_is_allowed(http: httpx.Client, elsewhere: str, route: str) -> None:
+    url = f"{elsewhere}/a.wav"
+    assert http.post(route, json={"model": "hearer", "file": url}).json()["text"] == "one two three four five"
+    assert http.post(route, files=texts(file=url)).json()["text"] == "one two three four five"
+    streamed = http.post(route, json={"model": "hearer", "file": url, "stream": True}).text
+    assert json.loads(streamed.split("data: ")[-1])["text"] == "one two three four five"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/absent", 400, "the server answered 404"),
+        ("/page", 400, "it is 'text/html', no sound"),
+        ("/moved", 400, "'inside.test' has no public address"),
+        ("/large", 413, f"holds more than {HttpConfig().media_bytes} bytes"),
+    ],
+)
+def test_a_sound_that_cannot_be_fetched(http: httpx.Client, elsewhere: str, path: str, status: int, words: str) -> None:
+    refused = error(http.post(ROUTES[0], json={"model": "hearer", "file": elsewhere + path}), status)
+    assert words in refused["message"]
+    assert refused["code"] in ("invalid_audio_url", "invalid_value", "too_large")
+
+
+def test_nothing_is_fetched_or_read_by_default(http: httpx.Client, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(SAID)
+    for place in ("http://127.0.0.1/a.wav", "https://example.com/a.wav", "file:///etc/passwd", f"{tmp_path}/a.wav"):
+        for asked in ({"json": {"model": "hearer", "file": place}}, {"files": texts(file=place)}):
+            refused = error(http.post(ROUTES[0], **asked))  # type: ignore[arg-type]
+            assert "nothing is fetched" in refused["message"] or "-F file=@NAME" in refused["message"]
+
+
+def test_a_server_that_may_fetch_sounds_goes_to_no_private_address(serve: Any, server: Any) -> None:
+    running = serve(server.runtime, fetch=True)
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "169.254.169.254",
+        "10.0.0.1",
+        "2130706433",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+    ]:
+        refused = error(running.http.post(ROUTES[0], json={"model": "hearer", "file": f"http://{host}/a.wav"}))
+        assert "no public address" in refused["message"] or refused["code"] == "invalid_audio_url"
+    own = running.http.post(ROUTES[0], json={"model": "hearer", "file": f"{running.url}/health"})
+    assert "nothing is fetched from" in error(own)["message"]
+
+
+def test_sounds_of_a_folder_that_is_allowed(serve: Any, server: Any, tmp_path: Path) -> None:
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (allowed / "a b.wav").write_bytes(SAID)
+    (allowed / "empty").touch()
+    (allowed / "large").write_bytes(b"x" * 2000)
+    (tmp_path / "secret").write_bytes(SAID)
+    (allowed / "link").symlink_to(tmp_path / "secret")
+    (allowed / "up").symlink_to(tmp_path)
+    http = serve(server.runtime, media_folders=(allowed,), media_bytes=1000).http
+
+    def ask(place: str) -> httpx.Response:
+        return http.post(ROUTES[0], json={"model": "hearer", "file": place})  # type: ignore[no-any-return]
+
+    for place in (f"{allowed}/a b.wav", (allowed / "a b.wav").as_uri()):
+        assert ask(place).json()["text"] == "one two three four five"
+        assert http.post(ROUTES[1], files=texts(file=place)).json()["text"] == "one two three four five"
+    outside = [f"{allowed}/link", f"{allowed}/up/secret", f"{allowed}/../secret", f"file://{allowed}/%2e%2e/secret"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(allowed / "pipe")
+        outside.append(f"{allowed}/pipe")
+    for place in (
+        *outside,
+        f"{tmp_path}/secret",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "/dev/zero",
+        f"{allowed}/absent",
+    ):
+        assert "there is no sound" in error(ask(place))["message"]
+    assert "holds more than 1000 bytes" in error(ask(f"{allowed}/large"), 413)["message"]
+    assert "is empty" in error(ask(f"{allowed}/empty"))["message"]
+
+
 BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("no file", form(), {"other": ("a", b"b")}, "file"),
     ("an empty file", form(), {"file": ("a.wav", b"")}, "file"),
@@ -123,6 +293,8 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "timestamp_granularities",
     ),
     ("subtitles streamed", form(stream="true", response_format="vtt"), {"file": FILE}, "stream"),
+    ("logprobs", form(**{"include[]": "logprobs"}), {"file": FILE}, "include"),
+    ("keywords", form(**{"keywords[]": "anyform"}), {"file": FILE}, "keywords"),
     ("a stream that is no boolean", form(stream="maybe"), {"file": FILE}, "stream"),
     ("a prompt over the context", form(prompt="word " * 5000), {"file": FILE}, "prompt"),
 ]

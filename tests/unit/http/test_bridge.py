@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from anyform.contract.errors import Fault, Invalid, WorkerDied
-from anyform.contract.events import Done, Event, Progress, Text
+from anyform.contract.events import Blob, Done, Event, Progress, Text
 from anyform.contract.jobs import Complete, Job
 from anyform.contract.model import Stop
-from anyform.http.bridge import BUFFER, Merged, Threads, start
+from anyform.http.bridge import BUFFER, PIECE, Merged, Threads, start
 from anyform.workers.wire import pack
 
 JOB = Complete(prompt="p")
@@ -219,6 +219,37 @@ def test_a_model_in_this_process_runs_in_a_thread_and_stops_when_it_is_closed() 
         await source.read()
         source.close()
         assert await asyncio.to_thread(stopped.wait, 5)
+
+    run(work)
+
+
+@pytest.mark.parametrize("size", [1, 15 * 1024, 16 * 1024, 1024**2, 64 * 1024**2])
+def test_large_events_count_as_many(size: int) -> None:
+    """So that what lies unread has a bound in bytes too."""
+    made = [0]
+    ended = threading.Event()
+    data = bytes(size)
+
+    def script(job: Job, stop: Stop) -> Iterator[Event]:
+        while not stop.is_set():
+            made[0] += 1
+            yield Blob(data=data, media_type="audio/pcm")
+        ended.set()
+        yield Done()
+
+    room = BUFFER // min(BUFFER, 1 + size // PIECE)
+
+    async def work(threads: Threads) -> None:
+        source = await start(Here(script), JOB, threads)
+        while made[0] <= room:
+            await asyncio.sleep(0)
+        assert not ended.is_set()
+        read = 0
+        while read <= 2 * room:
+            read += len((await source.read())[1])
+        source.close()
+        assert await asyncio.to_thread(ended.wait, 5)
+        assert made[0] <= read + room + 2
 
     run(work)
 

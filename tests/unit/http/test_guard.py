@@ -11,7 +11,7 @@ from anyform.http.config import HttpConfig
 from anyform.http.guard import Guard, host_of, is_loopback
 
 
-def status(config: HttpConfig, **headers: str) -> int:
+def status(config: HttpConfig, kind: str = "http", **headers: str) -> int:
     sent: list[dict[str, Any]] = []
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -24,7 +24,8 @@ def status(config: HttpConfig, **headers: str) -> int:
         return {"type": "http.request"}
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    asyncio.run(Guard(inner, config)({"type": "http", "headers": raw}, receive, send))
+    asyncio.run(Guard(inner, config)({"type": kind, "headers": raw}, receive, send))
+    assert sent[0]["type"] in ("http.response.start", "websocket.http.response.start")
     return int(sent[0]["status"])
 
 
@@ -106,3 +107,28 @@ def test_host_names(header: str, name: str) -> None:
 )
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("config", "origin", "expected"),
+    [
+        (LOCAL, "", 200),
+        (LOCAL, "http://localhost:3000", 200),
+        (LOCAL, "https://evil.example", 403),
+        (LOCAL, "null", 403),
+        (ANY, "", 200),
+        (ANY, "http://gpu.lan", 200),
+        (ANY, "https://evil.example", 403),
+        (ANY, "null", 403),
+        (CORS, "https://chat.example", 200),
+        (CORS, "https://evil.example", 403),
+        (HttpConfig(allowed_hosts=("*",), cors_origins=("https://chat.example",)), "https://chat.example", 200),
+        (HttpConfig(allowed_hosts=("*",), cors_origins=("https://chat.example",)), "https://evil.example", 403),
+        (HttpConfig(allowed_hosts=("*",), cors_origins=("*",)), "https://evil.example", 200),
+    ],
+)
+def test_pages_that_open_a_socket(config: HttpConfig, origin: str, expected: int) -> None:
+    """Browsers open one for any page, whatever CORS says."""
+    host = "gpu.lan" if config.allowed_hosts else "127.0.0.1"
+    headers = {"host": host, "origin": origin} if origin else {"host": host}
+    assert status(config, "websocket", **headers) == expected

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from anyform.contract.errors import Fault, TooLarge
-from anyform.contract.jobs import Picture
+from anyform.contract.jobs import Picture, Sound
 from anyform.http.bridge import Threads
 from anyform.http.config import HttpConfig
 from anyform.http.fetch import EACH, Fetcher
-from anyform.http.fields import Missing, Upload, WrongType, WrongValue
-from anyform.http.media import PICTURES, Media
+from anyform.http.fields import Missing, Upload, Written, WrongType, WrongValue
+from anyform.http.media import PICTURE, PICTURES, SOUND, File, Kind, Media, Wanted
 from anyform.http.web import Take, Web
 
 LIMIT = 1000
@@ -90,6 +90,77 @@ def test_what_is_no_picture_is_refused_under_its_name(value: object, kind: type[
     assert caught.value.details["param"] == param
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (f"data:audio/wav;base64,{TEXT}", Sound(data=DATA, media_type="audio/wav")),
+        (Written(f"data:audio/wav;base64,{TEXT}"), Sound(data=DATA, media_type="audio/wav")),
+        (TEXT, Sound(data=DATA)),
+        ("//uQ" + "A" * 400, Sound(data=b"\xff\xfb\x90" + bytes(300))),
+        (Upload(data=DATA, filename="a.mp3", media_type="audio/mpeg"), Sound(data=DATA, media_type="audio/mpeg")),
+    ],
+)
+def test_sounds_come_in_several_forms(value: object, expected: Sound) -> None:
+    media = Media(LIMIT)
+    assert media.sound(value, "file") == expected
+    assert media.wanted == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        (None, WrongType, "expected base64 of a sound file"),
+        ({"data": TEXT}, WrongType, "expected base64 of a sound file"),
+        (Written("a.wav"), WrongType, "-F file=@NAME"),
+        (Written(TEXT), WrongType, "-F file=@NAME"),
+        (Written("/etc/passwd"), WrongType, "-F file=@NAME"),
+        (Upload(data=b""), WrongValue, "it is empty"),
+        (Upload(data=b"x" * 1001), TooLarge, "more than 1000 bytes"),
+        (b64encode(bytes(1001)).decode(), TooLarge, "more than 1000 bytes"),
+        ("data:audio/wav,raw", WrongValue, r"Write data:audio/mpeg;base64"),
+        ("http://127.0.0.1/a.wav", WrongValue, "nothing is fetched"),
+        (Written("http://127.0.0.1/a.wav"), WrongValue, "nothing is fetched"),
+        (Written("file:///etc/passwd"), WrongValue, "nothing is fetched"),
+        ("https://example.com/a.mp3", WrongValue, "nothing is fetched"),
+        ("file:///etc/passwd", WrongValue, "nothing is fetched"),
+        ("/etc/passwd", WrongValue, "nothing is fetched"),
+        ("../../etc/passwd", WrongValue, "nothing is fetched"),
+        ("concat:/etc/passwd", WrongValue, "nothing is fetched"),
+    ],
+)
+def test_what_is_no_sound_is_refused_under_its_name(value: object, kind: type[Fault], words: str) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        Media(LIMIT).sound(value, "file")
+    assert caught.value.details["param"] == "file"
+
+
+@pytest.mark.parametrize("written", [str, Written])
+def test_a_sound_that_lies_elsewhere_is_noted_then_brought_then_found(written: type[str], folder: Path) -> None:
+    web = Remembered({"http://a.example/1": b"one"})
+    fetch = fetcher(web, media_folders=(folder,))
+    for place, data in (("http://a.example/1", b"one"), (f"{folder}/a.png", DATA), (f"file://{folder}/a.png", DATA)):
+        media = Media(LIMIT, fetch)
+        assert media.sound(written(place), "file") == Sound(data=b"")
+        assert media.wanted == {place: Wanted("file", SOUND)}
+        found = Media(LIMIT, fetch, asyncio.run(fetch.bring(media.wanted)))
+        assert found.sound(written(place), "file").data == data
+        assert found.wanted == {}
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "ROOT/allowed/out", "ROOT/allowed/../secret", "ROOT/allowed/absent"])
+def test_a_sound_that_is_in_no_allowed_folder(folder: Path, name: str) -> None:
+    fetch = fetcher(media_folders=(folder,))
+    media = Media(LIMIT, fetch)
+
+    def bring() -> None:
+        media.sound(name.replace("ROOT", str(folder.parent)), "file")
+        asyncio.run(fetch.bring(media.wanted))
+
+    with pytest.raises(WrongValue, match=r"there is no sound .* in the allowed folders") as caught:
+        bring()
+    assert caught.value.details["param"] == "file"
+
+
 def test_too_many_pictures() -> None:
     media = Media(LIMIT)
     for at in range(PICTURES):
@@ -106,10 +177,10 @@ class Remembered(Web):
         super().__init__(hosts)
         self.found, self.asked = found, list[str]()
 
-    async def get(self, url: str, param: str, limit: int, take: Take) -> Picture:
+    async def get(self, url: str, param: str, limit: int, take: Take, kind: Kind = PICTURE) -> File:
         self.asked.append(url)
         take(len(self.found[url]))
-        return Picture(data=self.found[url])
+        return File(self.found[url])
 
 
 def fetcher(web: Web | None = None, **config: Any) -> Fetcher:
@@ -123,7 +194,10 @@ def test_what_lies_elsewhere_is_noted_then_brought_then_found() -> None:
     for at, url in enumerate([*web.found, URL, *web.found]):
         media.picture(url, f"images[{at}]")
     assert web.asked == []
-    assert media.wanted == {"http://a.example/1": "images[0]", "https://a.example/2": "images[1]"}
+    assert media.wanted == {
+        "http://a.example/1": Wanted("images[0]", PICTURE),
+        "https://a.example/2": Wanted("images[1]", PICTURE),
+    }
     found = Media(LIMIT, fetch, asyncio.run(fetch.bring(media.wanted)))
     assert [found.picture(url, "image").data for url in web.found] == [b"one", b"two"]
     assert (found.wanted, sorted(web.asked)) == ({}, sorted(web.found))
@@ -141,12 +215,13 @@ def test_whom_a_picture_may_be_fetched_from_is_known_before() -> None:
 def test_all_that_one_request_names_is_bounded() -> None:
     web = Remembered({f"http://a.example/{at}": b"x" * 400 for at in range(EACH + 1)})
     fetch = fetcher(web, body_bytes=1000)
-    urls = dict.fromkeys(web.found, "input")
+    urls = dict.fromkeys(web.found, Wanted("input"))
     assert len(asyncio.run(fetch.bring(dict(list(urls.items())[:2])))) == 2
     with pytest.raises(TooLarge, match="more than 1000 bytes in all"):
         asyncio.run(fetch.bring(dict(list(urls.items())[:3])))
-    with pytest.raises(WrongValue, match=f"more than {EACH} pictures"):
-        asyncio.run(fetch.bring(urls))
+    for kind in (PICTURE, SOUND):
+        with pytest.raises(WrongValue, match=f"more than {EACH} {kind.noun}s"):
+            asyncio.run(fetch.bring(dict.fromkeys(urls, Wanted("input", kind))))
 
 
 @pytest.fixture

@@ -106,8 +106,19 @@ def test_a_file_in_json_is_base64_or_a_data_url(text: str) -> None:
         ({"timestamp_granularities": ["letter"], "response_format": "verbose_json"}, "timestamp_granularities"),
         ({"stream": "perhaps"}, "stream"),
         ({"stream": True, "response_format": "srt"}, "stream"),
-        ({"stream": True, "response_format": "verbose_json"}, "stream"),
+        ({"stream": True, "response_format": "vtt"}, "stream"),
         ({"include": ["logprobs"]}, "include"),
+        ({"include[]": ["logprobs"]}, "include[]"),
+        ({"keywords": ["anyform"]}, "keywords"),
+        ({"languages": ["de", "fr"]}, "languages"),
+        ({"known_speaker_references": ["data:audio/wav;base64,AAAA"]}, "known_speaker_references"),
+        ({"language": "x" * 41}, "language"),
+        ({"language": "d\ne"}, "language"),
+        ({"language": "\x00"}, "language"),
+        ({"file": Written("https://a.example/b.wav")}, "file"),
+        ({"file": "https://a.example/b.wav"}, "file"),
+        ({"file": "file:///etc/passwd"}, "file"),
+        ({"file": "/etc/passwd"}, "file"),
         ({"known_speaker_names": ["a"]}, "known_speaker_names"),
         ({"chunking_strategy": "never"}, "chunking_strategy"),
         ({"chunking_strategy": {"type": "server_vad", "threshold": 0.5}}, "chunking_strategy"),
@@ -160,6 +171,28 @@ def test_words_of_a_translation_are_refused() -> None:
     with pytest.raises(Invalid, match="translation"):
         translate(response_format="verbose_json", timestamp_granularities=["word"])
     assert translate(response_format="verbose_json", timestamp_granularities=["segment"]).jobs
+
+
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"vad_filter": True}, "vad_filter"),
+        ({"vad_filter": Written("true")}, "vad_filter"),
+        ({"chunking_strategy": {"type": "server_vad"}}, "chunking_strategy"),
+        ({"vad_filter": 3}, "vad_filter"),
+    ],
+)
+def test_a_translation_has_no_detector_of_voices(wanted: dict[str, Any], param: str) -> None:
+    with pytest.raises(Fault) as caught:
+        translate(**wanted)
+    assert (caught.value.details["param"], fault.status(caught.value)) == (param, 400)
+    assert translate(vad_filter=Written("false"), chunking_strategy="auto").jobs
+
+
+@pytest.mark.parametrize("spelling", ["timestamp_granularities", "timestamp_granularities[]"])
+@pytest.mark.parametrize("wanted", ["word", ["word"], [Written("word"), Written("segment")]])
+def test_granularities_are_spelt_in_two_ways(spelling: str, wanted: Any) -> None:
+    assert read(response_format="verbose_json", **{spelling: wanted}).jobs[0].words
 
 
 JSON = st.recursive(
@@ -234,6 +267,15 @@ def test_silence_is_an_answer_in_every_format(form: str) -> None:
         assert said == {"text": "\n", "srt": "", "vtt": "WEBVTT\n\n"}[form]
 
 
+@pytest.mark.parametrize("form", transcription.FORMATS)
+def test_a_translation_has_every_format(form: str) -> None:
+    writer = translate(response_format=form).writer(HEAD)
+    said = (b"".join(writer.write(event, 0) for event in EVENTS) + writer.end()).decode()
+    whole = written(response_format=form)
+    assert said == whole.replace('"transcribe"', '"translate"')
+    assert (said == whole) is (form != "verbose_json")
+
+
 def test_media_types() -> None:
     kinds = [read(response_format=form).writer(HEAD).media_type.partition(";")[0] for form in transcription.FORMATS]
     assert kinds == ["application/json", "text/plain", "text/plain", "text/vtt", "application/json"]
@@ -251,14 +293,25 @@ def test_a_streams_deltas_make_up_its_text() -> None:
     assert done["usage"] == {"type": "tokens", "input_tokens": 4, "output_tokens": 9, "total_tokens": 13}
 
 
+def test_a_verbose_streams_events_have_times() -> None:
+    wanted: dict[str, Any] = {"response_format": "verbose_json", "timestamp_granularities": ["word", "segment"]}
+    *parts, done = events_of(written(stream=True, **wanted))
+    assert [part["type"] for part in parts] == ["transcript.text.delta", "transcript.text.segment"] * 2
+    assert "".join(part["delta"] for part in parts[::2]) == done["text"] == TEXT
+    whole = json.loads(written(**wanted))
+    assert done["usage"]["type"] == "tokens"
+    for name, value in whole.items():
+        assert name == "usage" or done[name] == value
+    assert [(part["id"], part["start"], part["end"], part["text"]) for part in parts[1::2]] == [
+        (str(one["id"]), one["start"], one["end"], one["text"]) for one in whole["segments"]
+    ]
+    assert [word for part in parts[1::2] for word in part["words"]] == whole["words"]
+    assert "words" not in events_of(written(stream=True, response_format="verbose_json"))[1]
+
+
 def test_space_at_the_end_of_a_segment_comes_with_the_next() -> None:
     texts = (" one ", "  ", "two ", " three", " ")
     segments = tuple(Segment(text=text, start=0.0, end=1.0) for text in texts)
     *deltas, done = events_of(written((*segments, DONE), stream=True))
     assert [delta["delta"] for delta in deltas] == ["one", "   two", "  three"]
     assert done["text"] == "".join(texts).strip()
-
-
-def test_a_clock_carries() -> None:
-    assert transcription.clock(59.9996, ",") == "00:01:00,000"
-    assert transcription.clock(360_000.0, ".") == "100:00:00.000"

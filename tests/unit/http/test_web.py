@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from anyform.contract.errors import Fault, TooLarge
-from anyform.contract.jobs import Picture
 from anyform.http.fields import WrongValue
+from anyform.http.media import PICTURE, SOUND, File, Kind
 from anyform.http.web import REDIRECTS, Unreachable, Web, is_public
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 100
@@ -184,6 +184,10 @@ def answer(body: bytes = PNG, status: str = "200 OK", **headers: str) -> bytes:
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
 
 
+def moved(to: str, status: str = "302 Found") -> bytes:
+    return answer(b"", status, location=to, content_type="")
+
+
 NAMES = {"pictures.test": ["127.0.0.1"], "inside.test": ["10.0.0.1", "::1", "169.254.169.254"]}
 
 
@@ -199,14 +203,14 @@ def web(port: int, limit_s: float = 20, context: ssl.SSLContext | None = None) -
     return Web(hosts, limit_s, _resolve, lambda address: address == "127.0.0.1", context)
 
 
-def get(server: Answers, path: str = "/a.png", host: str = "pictures.test", **how: float) -> Picture:
+def get(server: Answers, path: str = "/a.png", host: str = "pictures.test", kind: Kind = PICTURE, **how: float) -> File:
     url = f"http://{host}:{server.port}{path}"
-    return asyncio.run(web(server.port, **how).get(url, "image", LIMIT, lambda size: None))
+    return asyncio.run(web(server.port, **how).get(url, "image", LIMIT, lambda size: None, kind))
 
 
 def test_a_picture_comes_with_its_type(serve: Callable[..., Answers]) -> None:
     server = serve(answer(content_type="Image/PNG; x=y"))
-    assert get(server, "/a.png?x=1") == Picture(data=PNG, media_type="image/png")
+    assert get(server, "/a.png?x=1") == File(data=PNG, media_type="image/png")
     (request,) = server.requests
     head = request.decode().lower().split("\r\n")
     assert head[0] == "get /a.png?x=1 http/1.1"
@@ -219,7 +223,7 @@ def test_what_has_no_length_is_read_to_its_end(serve: Callable[..., Answers]) ->
     chunked = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (PNG[:5], PNG[5:])) + b"0\r\n\r\n"
     assert get(serve(answer(chunked, content_length="", transfer_encoding="chunked"))).data == PNG
     assert get(serve(answer(content_length="", connection="close"))).data == PNG
-    assert get(serve(answer(content_type="application/octet-stream"))) == Picture(data=PNG)
+    assert get(serve(answer(content_type="application/octet-stream"))) == File(data=PNG)
     assert get(serve(b"HTTP/1.1 103 Early Hints\r\n\r\n" + answer())).data == PNG
 
 
@@ -245,6 +249,33 @@ def test_what_is_no_picture(serve: Callable[..., Answers], sent: bytes, words: s
     with pytest.raises(Unreachable, match=words) as caught:
         get(serve(sent))
     assert (caught.value.code, caught.value.details["param"]) == ("invalid_image_url", "image")
+
+
+@pytest.mark.parametrize("kind", ["audio/mpeg", "video/mp4", "application/ogg", "application/octet-stream"])
+def test_a_sound_comes_with_its_type(serve: Callable[..., Answers], kind: str) -> None:
+    server = serve(answer(content_type=kind))
+    assert get(server, kind=SOUND) == File(PNG, "" if "octet" in kind else kind)
+    assert b"accept: audio/*, video/*, application/ogg\r\n" in server.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (answer(), "it is 'image/png', no sound"),
+        (answer(content_type="text/html"), "it is 'text/html', no sound"),
+        (answer(content_type="application/vnd.apple.mpegurl"), "no sound"),
+        (answer(status="404 Not Found"), "the server answered 404"),
+        (answer(b"", content_type="audio/wav"), "it is empty"),
+        (moved("file:///etc/passwd"), "is no http or https URL"),
+    ],
+)
+def test_what_is_no_sound(serve: Callable[..., Answers], sent: bytes, words: str) -> None:
+    with pytest.raises(Fault, match=words) as caught:
+        get(serve(sent), kind=SOUND)
+    assert caught.value.details["param"] == "image"
+    if isinstance(caught.value, Unreachable):
+        assert caught.value.code == "invalid_audio_url"
+        assert "Send the sound as a data: URL." in str(caught.value)
 
 
 def test_more_than_the_limit_is_refused_as_soon_as_it_is_known(serve: Callable[..., Answers]) -> None:
@@ -321,10 +352,6 @@ def test_the_next_address_is_tried(serve: Callable[..., Answers]) -> None:
     assert asyncio.run(web.get(url, "image", LIMIT, lambda size: None)).data == PNG
 
 
-def moved(to: str, status: str = "302 Found") -> bytes:
-    return answer(b"", status, location=to, content_type="")
-
-
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 def test_redirects_are_followed(serve: Callable[..., Answers], status: str) -> None:
     def route(request: bytes) -> bytes:
@@ -371,7 +398,7 @@ def test_a_certificate_is_checked_for_the_name_that_was_asked(serve: Callable[..
     trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
     url = f"https://pictures.test:{server.port}/"
 
-    async def ask(context: ssl.SSLContext | None, name: str = "pictures.test") -> Picture:
+    async def ask(context: ssl.SSLContext | None, name: str = "pictures.test") -> File:
         hosts = (f"{name}:{server.port}",)
         found = Web(hosts, 20, lambda host, port: _resolve("pictures.test", port), lambda at: True, context)
         return await found.get(url.replace("pictures.test", name), "image", LIMIT, lambda size: None)

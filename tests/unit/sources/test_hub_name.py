@@ -92,7 +92,8 @@ def test_every_suggestion_can_be_pulled_by_its_name() -> None:
     found = suggestions()
     assert len(found) >= 8
     for one in found:
-        assert require(one.name).variant
+        one_form = "faster-whisper" in one.name  # CTranslate2 computes in any type: its repositories hold one file
+        assert bool(require(one.name).variant) is not one_form
         assert one.tasks
         assert one.size_bytes > 10**8
         assert one.why

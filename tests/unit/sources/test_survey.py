@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -13,18 +14,20 @@ from anyform.sources.reader import Reader
 from anyform.sources.survey import Lead, survey
 
 
-def plugin(name: str, *matches: tuple[str, str]) -> ModuleType:
-    """A plugin that finds models of these (name, variant), each in a file of its own, the preferred one first."""
+def plugin(name: str, *matches: tuple[str, ...]) -> ModuleType:
+    """A plugin that finds models of these (name, variant), the preferred one first; each in a file of its own, or in
+    the one that is named third.
+    """
     module = ModuleType(name)
 
     @hookimpl
     def detect_format(files: ModelFiles) -> list[FormatMatch]:
         return [
             FormatMatch(
-                format=name, entry=f"{name}{n}", files=(f"{name}{n}",), evidence=Evidence.LAYOUT, why="so",
+                format=name, entry=file, files=(file,), evidence=Evidence.LAYOUT, why="so",
                 name=own, variant=variant, order=n,
             )
-            for n, (own, variant) in enumerate(matches)
+            for n, (own, variant, file) in enumerate((*match, f"{name}{n}")[:3] for n, match in enumerate(matches))
         ]  # fmt: skip
 
     module.ANYFORM_CONTRACT = 1  # type: ignore[attr-defined]
@@ -32,7 +35,7 @@ def plugin(name: str, *matches: tuple[str, str]) -> ModuleType:
     return module
 
 
-def look(tmp_path: Path, **formats: list[tuple[str, str]]) -> list[Entry]:
+def look(tmp_path: Path, **formats: Sequence[tuple[str, ...]]) -> list[Entry]:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "file").write_bytes(b"x")
@@ -76,3 +79,19 @@ def test_of_several_named_models_none_is_joined(tmp_path: Path) -> None:
 
 def test_within_one_format_the_nameless_stays_apart(tmp_path: Path) -> None:
     assert forms(look(tmp_path, a=[("", ""), ("m", "")])) == [("folder", "a0"), ("folder/m", "a1")]
+
+
+def test_what_another_format_sees_in_a_file_is_one_more_form_of_it(tmp_path: Path) -> None:
+    found = look(tmp_path, a=[("", "main", "weights"), ("", "F32", "larger")], b=[("", "", "weights")])
+    assert forms(found) == [("folder", "weights", "weights"), ("folder", "larger")]
+    assert [match.format for _, match in found[0].others] == ["b"]
+
+
+def test_a_variant_of_another_format_stays_one_of_its_own(tmp_path: Path) -> None:
+    found = look(tmp_path, a=[("", "main", "weights")], b=[("", "Q8", "weights")])
+    assert forms(found) == [("folder", "weights"), ("folder", "weights")]
+
+
+def test_two_names_for_one_file_stay_two(tmp_path: Path) -> None:
+    found = look(tmp_path, a=[("m", "", "weights"), ("o", "", "x")], b=[("n", "", "weights")])
+    assert len(found) == 3

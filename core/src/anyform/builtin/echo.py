@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from anyform.builtin import echo_speech
 from anyform.contract.errors import Invalid
 from anyform.contract.facts import (
     BackendInfo,
@@ -32,7 +33,7 @@ ANYFORM_CONTRACT = 1
 
 TEXT_TASKS = ("chat", "complete", "embed", "rerank")
 """What a model does whose file does not say it."""
-TASKS = (*TEXT_TASKS, "classify", "zero_shot", "caption", "answer", "transcribe", "translate")
+TASKS = (*TEXT_TASKS, "classify", "zero_shot", "caption", "answer", "transcribe", "translate", "speak")
 FEATURES = ("tools", "thinking")
 """Those too."""
 SIGHT = "vision"
@@ -105,8 +106,19 @@ def extract_metadata(files: ModelFiles, match: FormatMatch) -> Metadata:
         weight_bytes=files.files.get(match.entry),
         features=tuple(data.get("features", FEATURES)),
         tokenizer="words",
-        extra={"options": {key: data["options"][key] for key in FILE_OPTIONS if key in data.get("options", {})}},
+        extra={
+            "options": {key: data["options"][key] for key in FILE_OPTIONS if key in data.get("options", {})},
+            **(_speech() if "speak" in data.get("tasks", ()) else {}),
+        },
     )
+
+
+def _speech() -> dict[str, Any]:
+    return {
+        "voices": [dict(voice) for voice in echo_speech.VOICES],
+        "sample_rate": echo_speech.RATE,
+        "speeds": list(echo_speech.SPEEDS),
+    }
 
 
 @hookimpl

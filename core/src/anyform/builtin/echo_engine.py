@@ -15,8 +15,10 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from anyform.builtin import echo_speech
 from anyform.contract.errors import Closed, ContextExceeded, Invalid, Unsupported
 from anyform.contract.events import (
+    Blob,
     Done,
     Event,
     Finish,
@@ -44,6 +46,7 @@ from anyform.contract.jobs import (
     Picture,
     Rerank,
     Sound,
+    Speak,
     Tool,
     Transcribe,
     Translate,
@@ -53,6 +56,7 @@ from anyform.contract.jobs import Text as Words
 from anyform.contract.model import Stop
 
 DIMENSIONS = 8
+_SOUND: Mapping[str, Any] = {"sample_rate": echo_speech.RATE, "channels": 1}
 LABELS = ("red", "orange", "yellow", "green", "blue", "indigo", "violet", "white")
 """What texts and pictures are classified as, for no reason but their bytes."""
 THOUGHT = "I shall repeat this."
@@ -103,6 +107,8 @@ class EchoModel:
                 return self._match(job)
             case Transcribe() | Translate():
                 return self._transcribe(job, stop)
+            case Speak():
+                return self._speak(job, stop)
         raise Unsupported(f"echo does not {job.task}.", f"It can {', '.join(self._tasks)}.")
 
     def close(self) -> None:
@@ -214,6 +220,33 @@ class EchoModel:
             usage=Usage(prompt_tokens=used, completion_tokens=second),
             generate_s=time.monotonic() - began,
             extra={"duration": float(sum(map(len, said))), "language": _spoken_in(job)},
+        )
+
+    def _speak(self, job: Speak, stop: Stop) -> Iterator[Event]:
+        """A word takes as long as a token does; a sentence comes as one piece."""
+        voice = echo_speech.check(job)
+        said = echo_speech.sentences(job.text)
+        used = self._admit([word for sentence in said for word in sentence], answer=0)
+        yield Progress(stage="text", total=len(said))
+        began, samples = time.monotonic(), 0
+        if self._wait_for_slot(stop):
+            try:
+                for sentence in said:
+                    for _ in sentence:
+                        if not self._cancelled(stop):
+                            self._step(stop)
+                    if self._cancelled(stop):
+                        break
+                    sound = echo_speech.spoken(sentence, voice, job.speed)
+                    samples += len(sound) // 2
+                    yield Blob(data=sound, media_type="audio/pcm", extra=_SOUND)
+            finally:
+                self._slots.release()
+        yield Done(
+            finishes=(Finish(reason="cancelled" if stop.is_set() else "stop"),),
+            usage=Usage(prompt_tokens=used),
+            generate_s=time.monotonic() - began,
+            extra={"duration": samples / echo_speech.RATE, "sample_rate": echo_speech.RATE},
         )
 
     def _admit(self, tokens: Sequence[str], answer: int = 1) -> int:

@@ -14,6 +14,7 @@ from anyform.cli import document
 from anyform.cli.arguments import add_json, add_server, read_config
 from anyform.cli.client import Client
 from anyform.cli.opening import opened
+from anyform.cli.plugins import lacking
 from anyform.cli.table import wrapped
 from anyform.cli.terminal import Terminal, output
 from anyform.config import Config
@@ -160,9 +161,7 @@ def _engine(engine: EngineState) -> Check:
     about = f"engine {engine.plugin}/{engine.backend.name}"
     versions = ", ".join(f"{name} {version}" for name, version in engine.versions.items())
     if engine.missing:
-        return Check(
-            state="note", about=about, text=f"{', '.join(engine.missing)} is not installed.", do=engine.backend.install
-        )
+        return Check(state="note", about=about, text=f"{lacking(engine)}.", do=engine.backend.install)
     if engine.trouble:
         return Check(state="broken", about=about, text=engine.trouble, do=engine.backend.install)
     if engine.capabilities is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from anyform.cli.opening import opened_for, spelled
 from anyform.cli.table import pairs, wrapped
 from anyform.cli.terminal import Terminal, errors, output
 from anyform.contract.errors import Fault
-from anyform.contract.facts import Plan, fact
+from anyform.contract.facts import Finding, Plan, Severity, fact
 from anyform.kernel.units import size
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def execute(args: Namespace) -> int:
     with opened_for(args, absent="look") as (runtime, name):
         decision = runtime.explain(spelled(runtime, args, name), args.task)
         if not args.json:
-            _print(output(), decision)
+            _print(output(), decision, () if decision.plan else runtime.findings(runtime.find(name)))
         if not args.attempt:
             if args.json:
                 document.show(decision)
@@ -125,7 +125,7 @@ def _lines(decision: Decision) -> Iterator[str]:
         yield f"{line} · of {verdict.format}" if several and verdict.points is not None else line
 
 
-def _print(terminal: Terminal, decision: Decision) -> None:
+def _print(terminal: Terminal, decision: Decision, findings: Sequence[Finding]) -> None:
     for line in _lines(decision):
         style = "dim" if line.startswith("-") else "green" if line.startswith("1 ") else ""
         for part in wrapped(line, terminal.width):
@@ -138,5 +138,6 @@ def _print(terminal: Terminal, decision: Decision) -> None:
     ]
     terminal.line()
     pairs(terminal, [(name, value) for name, value in facts if value])
-    for note in (*((decision.context_warning,) if decision.context_warning else ()), *decision.notes):
+    told = [finding.text for finding in findings if finding.severity is Severity.WARNING]
+    for note in (*told, *((decision.context_warning,) if decision.context_warning else ()), *decision.notes):
         terminal.line(terminal.paint(f"note: {note}", "yellow"))

@@ -93,7 +93,7 @@ def _runs_on(decision: Decision) -> Cell:
 
 
 def _example(runtime: Runtime, url: str, decisions: Mapping[str, Decision | Fault]) -> str:
-    """A request that works, for the first model that can run and that chats or completes."""
+    """A request that works, for the first model that can run and that chats, completes, hears or speaks."""
     for name, decided in decisions.items():
         if isinstance(decided, Fault) or decided.plan is None:
             continue
@@ -103,6 +103,10 @@ def _example(runtime: Runtime, url: str, decisions: Mapping[str, Decision | Faul
             return _curl(f"{url}/v1/chat/completions", {"model": name, "messages": [hello]})
         if "complete" in tasks:
             return _curl(f"{url}/v1/completions", {"model": name, "prompt": "Once upon a time", "max_tokens": 64})
+        if "transcribe" in tasks:
+            return f"curl {url}/v1/audio/transcriptions -F {quote(f'model={name}')} -F file=@speech.mp3"
+        if "speak" in tasks:
+            return f"{_curl(f'{url}/v1/audio/speech', {'model': name, 'input': 'Hello!'})} -o speech.mp3"
     return f"curl {url}/v1/models"
 
 

@@ -102,9 +102,9 @@ def _why_not(one: Description) -> str:
         return f"unreadable: see anyform show {one.entry.name}"
     if one.fault is None:
         return ""
-    return (
-        one.fault.hint.removesuffix(".") if one.fault.code == "engine_missing" else one.fault.message.removesuffix(".")
-    )
+    found = {finding.text for finding in one.findings}
+    tells = one.fault.code == "engine_missing" or one.fault.hint in found
+    return (one.fault.hint if tells else one.fault.message).removesuffix(".")
 
 
 def _document(one: Description) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 COMMANDS = {
     "run": ("[MODEL [PROMPT ...]]", "chat with a model, or answer one prompt"),
     "serve": ("[PATH ...]", "serve models over HTTP, as OpenAI does"),
+    "transcribe": ("FILE ...", "write down what is said in sounds"),
+    "say": ("[TEXT ...]", "have a model speak a text into a file"),
+    "voices": ("", "the voices of the models that speak"),
     "pull": ("MODEL", "fetch a model from the hub"),
     "list": ("", "the models that are known"),
     "show": ("MODEL", "what a model says of itself"),
@@ -29,7 +32,7 @@ COMMANDS = {
 
 def text() -> str:
     """The overview of all commands."""
-    commands = "\n".join(f"  {name:<8} {takes:<20} {summary}" for name, (takes, summary) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<10} {takes:<20} {summary}" for name, (takes, summary) in COMMANDS.items())
     return f"""\
 anyform runs a model of any form.
 

@@ -50,8 +50,13 @@ class Parser(ArgumentParser):
         self._end(f"`{self.prog}` has no option {name}.", f"{meant}See `{self.prog} --help`.")
 
     def _end(self, message: str, hint: str) -> NoReturn:
-        complain(message, hint, code=MISUSED, as_json=self._as_json)
-        raise SystemExit(EXIT)
+        misused(message, hint, self._as_json)
+
+
+def misused(message: str, hint: str, as_json: bool = False) -> NoReturn:
+    """Complain of a command line that cannot be followed, and exit with 2."""
+    complain(message, hint, code=MISUSED, as_json=as_json)
+    raise SystemExit(EXIT)
 
 
 def sentence(message: str) -> str:

@@ -82,13 +82,16 @@ def _print(terminal: Terminal, records: list[PluginRecord], engines: list[Engine
     trouble: list[tuple[str, Cell]] = [(record.name, (record.reason, "red")) for record in records if not record.sound]
     for engine in engines:
         if engine.missing:
-            trouble.append(
-                (engine.plugin, (f"{', '.join(engine.missing)} is not installed: {engine.backend.install}", "yellow"))
-            )
+            trouble.append((engine.plugin, (f"{lacking(engine)}: {engine.backend.install}", "yellow")))
     trouble += [("failed", (failure, "red")) for failure in failures]
     if trouble:
         terminal.line()
         pairs(terminal, trouble)
+
+
+def lacking(engine: EngineState) -> str:
+    """What a backend needs that is not there, in words."""
+    return f"{', '.join(engine.missing)} {'are' if engine.missing[1:] else 'is'} not installed"
 
 
 def _row(record: PluginRecord, engines: list[EngineState]) -> list[Cell]:
@@ -106,4 +109,7 @@ def _row(record: PluginRecord, engines: list[EngineState]) -> list[Cell]:
 def _state(record: PluginRecord, engines: list[EngineState]) -> Cell:
     if not record.sound:
         return "broken", "red"
-    return ("no engine", "yellow") if any(engine.missing for engine in engines) else ("sound", "green")
+    missing = sum(bool(engine.missing) for engine in engines)
+    if not missing:
+        return "sound", "green"
+    return ("no engine" if missing == len(engines) else f"{len(engines) - missing} of {len(engines)} engines"), "yellow"

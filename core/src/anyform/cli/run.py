@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from anyform.contract.events import Event, Reasoning, Text
 from anyform.journal import begin
 
 if TYPE_CHECKING:
-    from anyform.contract.jobs import Chat, Complete
+    from anyform.contract.jobs import Chat, Complete, Job
     from anyform.kernel.runtime import Runtime
 
 DESCRIPTION = """\
@@ -69,7 +70,7 @@ def execute(args: Namespace) -> int:
             errors().line(errors().paint(f"{name}: {choice}", "dim"))
         rule = runtime.rule(runtime.find(name))
         args.system, how = args.system or rule.system, asking.completed(how, rule.request)
-        task = _task(runtime, name, args.raw)
+        task = _task(runtime, name, args)
         if prompt is None:
             from anyform.cli.chat import Conversation
 
@@ -79,7 +80,7 @@ def execute(args: Namespace) -> int:
         return _answer(runtime, name, job, load_s, args)
 
 
-def load(runtime: Runtime, name: str, job: Chat | Complete | None = None) -> float:
+def load(runtime: Runtime, name: str, job: Job | None = None) -> float:
     """Load the model, showing on a terminal that it takes time; the seconds that it took."""
     began, terminal = monotonic(), errors()
     try:
@@ -142,16 +143,16 @@ def _prompt(args: Namespace) -> str | None:
     """The prompt of the command line or of a pipe; None: a person is there to talk to."""
     if "-" in args.prompt or (not args.prompt and not sys.stdin.isatty()):
         return (
-            " ".join(part for part in args.prompt if part != "-") + ("\n\n" if len(args.prompt) > 1 else "") + _piped()
+            " ".join(part for part in args.prompt if part != "-") + ("\n\n" if len(args.prompt) > 1 else "") + piped()
         )
     if args.prompt:
         return " ".join(args.prompt)
     if args.json or not sys.stdout.isatty():
-        return _piped()
+        return piped()
     return None
 
 
-def _piped() -> str:
+def piped() -> str:
     """All of standard input, without its last line end."""
     text = sys.stdin.buffer.read()
     try:
@@ -162,20 +163,27 @@ def _piped() -> str:
         ) from None
 
 
-def _task(runtime: Runtime, name: str, raw: bool) -> str:
+def _task(runtime: Runtime, name: str, args: Namespace) -> str:
     """chat, or complete for a model that cannot chat. Raises Unsupported for one that writes no text, or InvalidModel
     where its files are damaged.
     """
     entry = runtime.find(name)
     tasks = runtime.metadata(entry).tasks
-    if not raw and ("chat" in tasks or not tasks):
+    if not args.raw and ("chat" in tasks or not tasks):
         return "chat"
     if "complete" in tasks or not tasks:
         return "complete"
     fault = next(runtime.describe([entry])).fault
     if isinstance(fault, InvalidModel):
         raise fault
-    raise Unsupported(
-        f"{name} does {', '.join(tasks)}, not {'complete' if raw else 'chat'}.",
-        "Serve it, and use the endpoint for that task.",
-    )
+    wanted = "complete" if args.raw else "chat"
+    raise Unsupported(f"{name} does {', '.join(tasks)}, not {wanted}.", _instead(tasks, args.model))
+
+
+def _instead(tasks: Sequence[str], typed: str) -> str:
+    """How a model that writes no answers is used."""
+    if "transcribe" in tasks:
+        return f"Write `anyform transcribe FILE --model {quote(typed)}`."
+    if "speak" in tasks:
+        return f"Write `anyform say TEXT -o speech.mp3 --model {quote(typed)}`."
+    return "Serve it, and use the endpoint for that task."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from anyform.cli import document
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 LONG = 200
+FEW = 8
+"""Languages and voices that are told of many."""
+SOUND = ("languages", "voices", "sample_rate", "speeds")
+"""What models that hear or speak say of themselves beyond the others; told in rows of its own."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -38,7 +43,8 @@ def execute(args: Namespace) -> int:
     if args.json:
         document.show(_document(entry, metadata, findings, decision, memory))
     else:
-        _print(output(), entry, metadata, findings, _rows(entry, metadata, decision, memory), args.long)
+        rows = _rows(entry, metadata, decision, memory)
+        _print(output(), entry, metadata, findings, [*rows, *_sound_rows(args.model, metadata.extra)], args.long)
     return 1 if any(finding.severity is Severity.CRITICAL for finding in findings) else 0
 
 
@@ -76,7 +82,8 @@ def _print(
     terminal.line(terminal.paint(entry.name, "cyan"))
     pairs(terminal, [(name, value) for name, value in rows if value])
     _section(terminal, "files", [(name, "") for name in entry.match.files])
-    _section(terminal, "more", [(name, _short(value, long)) for name, value in _flat(metadata.extra)])
+    more = {name: value for name, value in metadata.extra.items() if name not in SOUND}
+    _section(terminal, "more", [(name, _short(value, long)) for name, value in _flat(more)])
     _section(terminal, "its store says", [(name, _short(value, long)) for name, value in _flat(entry.about)])
     _section(terminal, "findings", [(one.severity.name.lower(), (one.text, STYLES[one.severity])) for one in findings])
 
@@ -114,6 +121,26 @@ def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Sequence
         ("memory by context", " · ".join(_at(one) for one in memory if one.context)),
         ("what makes it fit", "\n".join(_helps(memory))),
     ]
+
+
+def _sound_rows(typed: str, extra: Mapping[str, Any]) -> list[tuple[str, Cell]]:
+    """What a model hears or how it speaks."""
+    voices, speeds = [str(voice.get("id", "")) for voice in extra.get("voices", ())], extra.get("speeds", ())
+    listed = f"; `anyform voices --model {quote(typed)}` lists them" if voices else ""
+    return [
+        ("languages", _few(extra.get("languages"))),
+        ("voices", _few(voices) + listed),
+        ("sample rate", f"{extra['sample_rate']} a second" if extra.get("sample_rate") else ""),
+        ("speeds", f"{speeds[0]:g} to {speeds[1]:g}" if len(speeds) == 2 else ""),
+    ]
+
+
+def _few(names: Any) -> str:
+    """How many there are, and the first of them; a plugin may say anything."""
+    if not isinstance(names, (list, tuple)) or not names:
+        return str(names or "")
+    rest = " …" if len(names) > FEW else ""
+    return f"{len(names)}: {' '.join(map(str, names[:FEW]))}{rest}"
 
 
 def _helps(memory: Sequence[Memory]) -> list[str]:

@@ -283,7 +283,13 @@ class Translate:
 
 @fact
 class Speak:
-    """Turn text into speech. Yields Blob of little-endian 16-bit mono PCM; then Done."""
+    """Turn text into speech. Yields Blob of little-endian 16-bit mono PCM; then Done.
+
+    First comes Progress(stage="text", total=sentences), as soon as text, voice and speed are known to be valid; then a
+    Blob for each sentence, whose `extra` has `sample_rate`. That of Done has `duration` in seconds, and may have
+    `pauses`: what belongs between the parts of a text that several jobs speak, in seconds at speed 1, by what ends
+    there (`clause`, `sentence`, `paragraph`). Metadata.extra has `voices`, each with `id`, `name` and `language`.
+    """
 
     task: ClassVar[str] = "speak"
     text: str

@@ -17,7 +17,19 @@ from starlette.responses import Response
 
 from anyform import __version__
 from anyform.contract.errors import Fault
-from anyform.http import chat, classification, completion, embedding, fault, fields, multimodal, rerank, transcription
+from anyform.http import (
+    chat,
+    classification,
+    completion,
+    embedding,
+    fault,
+    fields,
+    multimodal,
+    rerank,
+    speech,
+    speechsocket,
+    transcription,
+)
 from anyform.http.arrival import Bounded
 from anyform.http.config import HttpConfig
 from anyform.http.control import Control
@@ -32,6 +44,7 @@ from anyform.http.pull import Pull
 from anyform.http.registry import Registry
 from anyform.http.reply import Ask
 from anyform.http.service import Read, Service
+from anyform.http.voice import Voices
 
 if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
@@ -59,6 +72,8 @@ def create(runtime: Runtime, config: HttpConfig | None = None, pulls: Pulls | No
     app.add_middleware(Bounded, arrivals=service.arrivals)
     _add_faults(app)
     _add_jobs(app, service)
+    app.state.sockets = speechsocket.Sockets(service)
+    app.add_api_websocket_route(speechsocket.PATH, app.state.sockets.open)
     app.state.events, installed = Events(runtime.news), Installed(service, app)
     _add_rest(app, service, installed)
     installed.add_routes()
@@ -87,6 +102,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         "/v1/multimodal/vqa": multimodal.read_answer,
         "/v1/audio/transcriptions": transcription.read,
         "/v1/audio/translations": transcription.read_translation,
+        "/v1/audio/speech": partial(speech.read, letters=service.config.speech_letters),
     }
     for path, read in reads.items():
         app.add_api_route(path, _endpoint(service, read), methods=["POST"], response_model=None)
@@ -113,6 +129,7 @@ def _add_rest(app: FastAPI, service: Service, installed: Installed) -> None:
     registry, pull = Registry(service), Pull(service)
     routes: list[tuple[str, str, Callable[..., Any]]] = [
         ("GET", "/v1/models", models.all),
+        ("GET", "/v1/audio/voices", Voices(service).all),
         ("GET", "/v1/models/{model:path}", models.one),
         ("GET", "/health", health.live),
         ("GET", "/ready", health.ready),

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar, cast
 
 from anyform.contract.errors import Fault, WorkerDied
-from anyform.contract.events import Done, Event
+from anyform.contract.events import Blob, Done, Event
 from anyform.contract.jobs import Job
 from anyform.contract.model import LoadedModel, Stop
 from anyform.workers.wire import Decoder
@@ -26,7 +26,14 @@ Batch = tuple[int, list[Event]]
 """Which of a request's jobs, and its events that arrived together, in order; the last of all is a Done."""
 
 BUFFER = 512
-"""Events that may lie here unread before the producer is held back."""
+"""Events that may lie here unread before the producer is held back; see `weight`."""
+PIECE = 16 * 1024
+"""Bytes of a Blob that count as one event: so all that lie here have 8 MiB, or are one."""
+
+
+def weight(event: Event) -> int:
+    """How many events it counts as."""
+    return min(BUFFER, 1 + len(event.data) // PIECE) if isinstance(event, Blob) else 1
 
 
 class Remote(Protocol):
@@ -160,6 +167,8 @@ class Buffer:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self.weight = 0
+        """Of what lies here."""
         self._fault: Fault | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -170,12 +179,10 @@ class Buffer:
                 self._fault = self._fault or value
             elif self._fault is None:
                 self._events.append(value)
+                self.weight += weight(value)
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-    def __len__(self) -> int:
-        return len(self._events)
 
     @property
     def ended(self) -> bool:
@@ -189,7 +196,7 @@ class Buffer:
                 raise self._fault
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        events, self._events = self._events, []
+        events, self._events, self.weight = self._events, [], 0
         return events
 
 
@@ -224,7 +231,7 @@ class Frames(asyncio.Protocol):
         except (ValueError, TypeError, KeyError) as error:
             self._buffer.put([Fault(f"the model's worker sent something that is no event: {error}.")])
             self.close()
-        if len(self._buffer) > BUFFER and self._transport is not None and not self._paused:
+        if self._buffer.weight > BUFFER and self._transport is not None and not self._paused:
             self._paused = True
             self._awaited(-1)
             self._transport.pause_reading()
@@ -266,12 +273,16 @@ class Local:
         try:
             for event in model.generate(job, self._stop):
                 if not self._stop.is_set():
-                    self._room.acquire()
+                    self._take_room(weight(event))
                 self._hand_over(event)
         except Fault as fault:
             self._hand_over(fault)
         except Exception as error:
             self._hand_over(Fault(f"the model failed: {type(error).__name__}: {error}."))
+
+    def _take_room(self, size: int) -> None:
+        for _ in range(size):
+            self._room.acquire()
 
     def _hand_over(self, value: Event | Fault) -> None:
         with self._lock:
@@ -288,7 +299,7 @@ class Local:
 
     async def read(self) -> Batch:
         events = await self._buffer.take()
-        self._room.release(len(events))
+        self._room.release(sum(map(weight, events)))
         return 0, events
 
     def close(self) -> None:

@@ -19,17 +19,20 @@ class HttpConfig:
     """Further names that a Host or Origin header may carry; "*" allows every one."""
     cors_origins: tuple[str, ...] = ()
     """Origins (`https://chat.example`) whose pages may call this server from a browser."""
-    body_bytes: int = 32 * 1024**2
-    media_bytes: int = 20 * 1024**2
-    """One decoded picture or sound inside a request."""
+    body_bytes: int = 36 * 1024**2
+    """Room for one picture or sound of `media_bytes` as base64, and 2 MiB of other things."""
+    media_bytes: int = 25 * 1024**2
+    """One decoded picture or sound inside a request; OpenAI takes sounds of as many."""
+    speech_letters: int = 50_000
+    """Letters that one request may have spoken; over a socket, that may wait to be."""
     fetch: bool = False
-    """Whether pictures that a request names by URL are fetched, from public addresses only."""
+    """Whether pictures and sounds that a request names by URL are fetched, from public addresses only."""
     fetch_hosts: tuple[str, ...] = ()
     """From these alone: `name`, `*.name`, each maybe with a `:port`; empty: from all, at the ports 80 and 443."""
     fetch_s: int = 10
     """How long one may take."""
     media_folders: tuple[Path, ...] = ()
-    """Folders of which requests may name pictures by path."""
+    """Folders of which requests may name pictures and sounds by path."""
     queue: int = 64
     """Requests that may wait for one model, beside those that run; one more is answered 429."""
     grace_s: int = 1

@@ -1,4 +1,4 @@
-"""What a request names instead of sending it: pictures at URLs and in folders, as far as the settings allow."""
+"""What a request names instead of sending it: pictures and sounds at URLs and in folders, as the settings allow."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from anyform.contract.errors import TooLarge
-from anyform.contract.jobs import Picture
 from anyform.http.config import HttpConfig
 from anyform.http.fields import wrong
-from anyform.http.media import refuse, too_large
+from anyform.http.media import File, Wanted, refuse, too_large
 from anyform.http.web import Web
 
 if TYPE_CHECKING:
     from anyform.http.bridge import Threads
 
 EACH = 32
-"""Pictures that one request may have fetched."""
+"""Files that one request may have fetched."""
 AT_ONCE = 16
-"""Pictures that the server fetches at the same time."""
+"""Files that the server fetches at the same time."""
 HTTP = ("http:", "https:")
 
 
@@ -39,65 +38,66 @@ class Fetcher:
         self._threads = threads
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    def judge(self, reference: str, param: str) -> None:
+    def judge(self, reference: str, wanted: Wanted) -> None:
         """See `Judge`."""
         if not reference.lower().startswith(HTTP):
-            self._located(reference, param)
+            self._located(reference, wanted)
         elif self._web is None:
-            refuse(reference, param, "have fetch set in [server]")
+            refuse(reference, wanted.param, "have fetch set in [server]")
         else:
-            self._web.judge(reference, param)
+            self._web.judge(reference, wanted.param)
 
     def is_path(self, text: str) -> bool:
         """See `Judge`."""
         return any(text.startswith(f"{folder}{os.sep}") for folder in self._folders)
 
-    async def bring(self, wanted: Mapping[str, str]) -> dict[str, Picture]:
+    async def bring(self, wanted: Mapping[str, Wanted]) -> dict[str, File]:
         """What `wanted` of a request's Media names. Raises Invalid, TooLarge."""
         if len(wanted) > EACH:
-            param = list(wanted.values())[EACH]
-            wrong(param, f"the request names more than {EACH} pictures to fetch", "Send some as data: URLs.")
+            param, kind = list(wanted.values())[EACH]
+            wrong(param, f"the request names more than {EACH} {kind.noun}s to fetch", "Send some as data: URLs.")
         budget = _Budget(self._all)
-        tasks = [asyncio.ensure_future(self._one(name, param, budget)) for name, param in wanted.items()]
+        tasks = [asyncio.ensure_future(self._one(name, asked, budget)) for name, asked in wanted.items()]
         try:
             return dict(zip(wanted, await asyncio.gather(*tasks), strict=True))
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _one(self, reference: str, param: str, budget: _Budget) -> Picture:
+    async def _one(self, reference: str, wanted: Wanted, budget: _Budget) -> File:
+        param, kind = wanted
         async with self._turns:
             if self._web is not None and reference.lower().startswith(HTTP):
-                return await self._web.get(reference, param, self._limit, lambda size: budget.take(size, param))
-            data = await self._threads.quick(self._read, reference, param)
+                return await self._web.get(reference, param, self._limit, lambda size: budget.take(size, param), kind)
+            data = await self._threads.quick(self._read, reference, wanted)
             budget.take(len(data), param)
-            return Picture(data=data)
+            return File(data)
 
-    def _located(self, reference: str, param: str) -> Path:
+    def _located(self, reference: str, wanted: Wanted) -> Path:
         """The file that is meant, within the allowed folders as far as its name says."""
-        path = Path(_path(reference, param))
+        path = Path(_path(reference, wanted.param))
         if not self._folders:
-            refuse(reference, param, "have its folder among media_folders in [server]")
+            refuse(reference, wanted.param, "have its folder among media_folders in [server]")
         if ".." in path.parts or not any(path.is_relative_to(folder) for folder in self._folders):
-            _outside(reference, param)
+            _outside(reference, wanted)
         return path
 
-    def _read(self, reference: str, param: str) -> bytes:
+    def _read(self, reference: str, wanted: Wanted) -> bytes:
         """The bytes of the file, once it is known to lie in an allowed folder whatever its links say."""
         try:
-            real = self._located(reference, param).resolve(strict=True)
+            real = self._located(reference, wanted).resolve(strict=True)
             if not any(real.is_relative_to(folder.resolve()) for folder in self._folders):
-                _outside(reference, param)
+                _outside(reference, wanted)
             file = open(real, "rb", opener=_opened)  # noqa: SIM115 - it is closed below
         except (OSError, RuntimeError, ValueError):  # absent, not to be read, or a circle of links
-            _outside(reference, param)
+            _outside(reference, wanted)
         with file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                _outside(reference, param)
+                _outside(reference, wanted)
             data = file.read(self._limit + 1)
         if len(data) > self._limit:
-            too_large(param, self._limit)
-        return data or wrong(param, "the file is empty")
+            too_large(wanted.param, self._limit)
+        return data or wrong(wanted.param, "the file is empty")
 
 
 class _Budget:
@@ -111,7 +111,7 @@ class _Budget:
         if self._left < 0:
             raise TooLarge(
                 f"what the request names has more than {self._limit} bytes in all.",
-                "Name fewer pictures, or smaller ones.",
+                "Name fewer, or smaller ones.",
                 param=param,
                 limit=self._limit,
             )
@@ -134,9 +134,9 @@ def _path(reference: str, param: str) -> str:
     return url2pathname(parts.path)
 
 
-def _outside(reference: str, param: str) -> NoReturn:
+def _outside(reference: str, wanted: Wanted) -> NoReturn:
     wrong(
-        param,
-        f"there is no picture '{reference[:200]}' in the allowed folders",
+        wanted.param,
+        f"there is no {wanted.kind.noun} '{reference[:200]}' in the allowed folders",
         "media_folders in [server] says which.",
     )

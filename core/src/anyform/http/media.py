@@ -9,11 +9,12 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from anyform.contract.errors import TooLarge
 from anyform.contract.jobs import Picture, Sound
-from anyform.http.fields import Fields, Upload, mistyped, wrong
+from anyform.http.fields import Fields, Upload, Written, mistyped, wrong
 
 PICTURES = 256
 """Pictures that one request may bring."""
@@ -25,10 +26,39 @@ _URL_SAFE = str.maketrans("-_", "+/")
 _KEYS = ("image", "image_url", "url", "b64_json")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What may be asked for."""
+
+    noun: str
+    types: tuple[str, ...]
+    """What its media types begin with."""
+    example: str
+    """How a data: URL of one begins."""
+
+
+PICTURE = Kind(noun="picture", types=("image/",), example="data:image/png;base64,...")
+SOUND = Kind(noun="sound", types=("audio/", "video/", "application/ogg"), example="data:audio/mpeg;base64,...")
+
+
+class Wanted(NamedTuple):
+    """What is to be fetched, and for which field of the request."""
+
+    param: str
+    kind: Kind = PICTURE
+
+
+class File(NamedTuple):
+    """What came, whatever it holds."""
+
+    data: bytes
+    media_type: str = ""
+
+
 class Judge(Protocol):
     """Who knows what may be fetched."""
 
-    def judge(self, reference: str, param: str) -> None:
+    def judge(self, reference: str, wanted: Wanted) -> None:
         """Refuse a URL or a path that may not be fetched. Raises Invalid; touches neither network nor disk."""
 
     def is_path(self, text: str) -> bool:
@@ -38,8 +68,8 @@ class Judge(Protocol):
 class Nothing:
     """Fetches nothing."""
 
-    def judge(self, reference: str, param: str) -> NoReturn:
-        refuse(reference, param)
+    def judge(self, reference: str, wanted: Wanted) -> NoReturn:
+        refuse(reference, wanted.param)
 
     def is_path(self, text: str) -> bool:
         return False
@@ -54,13 +84,11 @@ def refuse(reference: str, param: str, hint: str = "") -> NoReturn:
 class Media:
     """The pictures and sounds of one request."""
 
-    def __init__(
-        self, limit_bytes: int, judge: Judge | None = None, found: Mapping[str, Picture] | None = None
-    ) -> None:
+    def __init__(self, limit_bytes: int, judge: Judge | None = None, found: Mapping[str, File] | None = None) -> None:
         """*limit_bytes*: of one, decoded. *judge*: None: nothing is fetched. *found*: what was, by its URL or path."""
         self.limit_bytes = limit_bytes
-        self.wanted: dict[str, str] = {}
-        """What is to be fetched: its URL or path, and the field that named it first."""
+        self.wanted: dict[str, Wanted] = {}
+        """What is to be fetched, by its URL or path; of several fields the first that named it."""
         self._judge = judge or Nothing()
         self._found = found or {}
         self._pictures = 0
@@ -84,26 +112,40 @@ class Media:
 
     def written(self, text: str, param: str, bare: bool = True) -> Picture:
         """A data: URL, the URL or path of one that may be fetched, or, where it may be *bare*, base64."""
-        if text[:5].lower() == "data:":
-            media_type, data = data_url(text, param, self.limit_bytes)
-            return self._counted(Picture(data=data, media_type=media_type), param)
-        if not bare or _SCHEME.match(text) or self._judge.is_path(text) or _looks_like_path(text):
-            return self._counted(self._elsewhere(text, param), param)
-        return self._counted(Picture(data=decode(text, param, self.limit_bytes)), param)
+        data, media_type = self._file(text, Wanted(param, PICTURE), bare)
+        return self._counted(Picture(data=data, media_type=media_type), param)
 
-    def sound(self, inner: Fields) -> Sound:
-        """OpenAI's `input_audio`."""
+    def sound(self, value: Any, param: str) -> Sound:
+        """A sound: a file of a form, or text as that of a picture. In a form, text is the place of one."""
+        if isinstance(value, Upload):
+            return Sound(data=self._whole(value.data, param), media_type=value.media_type)
+        if isinstance(value, Written) and not (_SCHEME.match(value) or self._judge.is_path(value)):
+            mistyped(param, "a file", value, "With curl, write -F file=@NAME.")
+        if not isinstance(value, str):
+            mistyped(param, "base64 of a sound file", value)
+        data, media_type = self._file(value, Wanted(param, SOUND))
+        return Sound(data=data, media_type=media_type)
+
+    def _file(self, text: str, wanted: Wanted, bare: bool = True) -> File:
+        if text[:5].lower() == "data:":
+            return data_url(text, wanted, self.limit_bytes)
+        if not bare or _SCHEME.match(text) or self._judge.is_path(text) or _looks_like_path(text):
+            return self._elsewhere(text, wanted)
+        return File(decode(text, wanted.param, self.limit_bytes))
+
+    def input_audio(self, inner: Fields) -> Sound:
+        """OpenAI's part of a message."""
         kind = inner.choice("format", *SOUNDS)
         data = decode(inner.need_text("data"), inner.path("data"), self.limit_bytes)
         return Sound(data=data, media_type=SOUNDS[kind] if kind else "")
 
-    def _elsewhere(self, reference: str, param: str) -> Picture:
+    def _elsewhere(self, reference: str, wanted: Wanted) -> File:
         found = self._found.get(reference)
         if found is not None:
             return found
-        self._judge.judge(reference, param)
-        self.wanted.setdefault(reference, param)
-        return Picture(data=b"")
+        self._judge.judge(reference, wanted)
+        self.wanted.setdefault(reference, wanted)
+        return File(b"")
 
     def _whole(self, data: bytes, param: str) -> bytes:
         if len(data) > self.limit_bytes:
@@ -121,13 +163,13 @@ def _looks_like_path(text: str) -> bool:
     return text.startswith(("/", ".", "~", "\\")) and len(text) < PATH
 
 
-def data_url(url: str, param: str, limit: int) -> tuple[str, bytes]:
-    """Media type and bytes of a base64 data: URL."""
+def data_url(url: str, wanted: Wanted, limit: int) -> File:
+    """What a base64 data: URL holds."""
     head, comma, text = url.partition(":")[2].partition(",")
     kind, _, coding = head.rpartition(";")
     if not comma or coding.strip().lower() != "base64":
-        wrong(param, "the data: URL is not base64", "Write data:image/png;base64,...")
-    return kind.partition(";")[0].strip().lower(), decode(text, param, limit)
+        wrong(wanted.param, "the data: URL is not base64", f"Write {wanted.kind.example}")
+    return File(decode(text, wanted.param, limit), kind.partition(";")[0].strip().lower())
 
 
 def decode(text: str, param: str, limit: int) -> bytes:

@@ -64,7 +64,7 @@ def _part(part: Fields, media: Media) -> Part:
     if kind == "image_url":
         return _picture(part, media)
     if kind == "input_audio":
-        return media.sound(part.need_inner("input_audio"))
+        return media.input_audio(part.need_inner("input_audio"))
     return Text(text=part.need_text(kind))
 
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anyform.contract.errors import Fault
-from anyform.contract.events import Done, Event, Reasoning, Text, ToolCall
+from anyform.contract.events import Blob, Done, Event, Reasoning, Text, ToolCall
 from anyform.http import fault
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Metrics:
         )
         self.seconds = self._histogram("request_seconds", "From a request's body to the end of its answer.", "route")
         self.first = self._histogram(
-            "first_token_seconds", "From a request's body to its first token: waiting, loading, prompt."
+            "first_token_seconds", "From a request's body to its first token or sound: waiting, loading, prompt."
         )
         self.tokens = self._counter("tokens", "Tokens of prompts, of these from the cache, and of completions.", "kind")
         self._loads = self._counter("loads", "Models that were loaded.")
@@ -193,11 +193,16 @@ class Meter:
                 self._last[job] = now
         elif _has_tokens(events):
             self._last[job] = now
-            if self._key is None:
-                self._key = self._metrics.key(self._model())
-                self._metrics.first.labels(*self._key).observe(now - self._began)
+            self._first(now)
+        elif self._key is None and any(isinstance(event, Blob) for event in events):
+            self._first(now)
         if done is not None:
             self._count(done)
+
+    def _first(self, now: float) -> None:
+        if self._key is None:
+            self._key = self._metrics.key(self._model())
+            self._metrics.first.labels(*self._key).observe(now - self._began)
 
     def _count(self, done: Done) -> None:
         usage, tokens = done.usage, self._metrics.tokens

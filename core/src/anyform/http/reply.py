@@ -52,6 +52,8 @@ class Ask:
     stream: bool = False
     prompt: str = "messages"
     """The field that holds the prompt; a prompt over the context is blamed on it."""
+    heavy: bool = False
+    """Whether writing takes long enough to be done in a thread."""
 
 
 def head(model: str) -> Head:

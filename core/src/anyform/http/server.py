@@ -23,6 +23,7 @@ from anyform.http import app
 from anyform.http.config import PORT, HttpConfig
 from anyform.http.events import Events
 from anyform.http.service import Service
+from anyform.http.speechsocket import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 KEEP_ALIVE_S = 75
 BACKLOG = 1024
+PING_S = 20
+"""How often an open socket is asked whether it lives, and how long it may take to say so."""
 
 
 class CannotListen(Fault):
@@ -113,6 +116,10 @@ class Server(uvicorn.Server):
                 lifespan="on",
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=1,
+                ws_max_size=MESSAGE_BYTES,
+                ws_ping_interval=PING_S,
+                ws_ping_timeout=PING_S,
+                ws_per_message_deflate=False,  # sound does not shrink, and what is packed may swell
             )
         )
         self.service: Service = made.state.service

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from anyform.contract.errors import ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, Unsupported, WorkerDied
-from anyform.contract.events import Done
+from anyform.contract.events import Done, Event
 from anyform.contract.model import LoadedModel
 from anyform.http import able, body, bridge, fault, form, pull, reply
 from anyform.http.arrival import Arrivals, stopping
@@ -191,7 +191,8 @@ class Reply(Response):
 
     async def _answer(self, send: Send) -> None:
         ask = self._ask
-        writer = ask.writer(reply.head(ask.model))
+        make = partial(ask.writer, reply.head(ask.model))
+        writer = await self._service.threads.quick(make) if ask.heavy else make()
         async with self._service.events(ask, self._use, self._large) as source:
             if ask.stream:
                 await self._stream(source, writer, send)
@@ -199,41 +200,55 @@ class Reply(Response):
                 await self._whole(source, writer, send)
 
     async def _stream(self, source: bridge.Source, writer: reply.Writer, send: Send) -> None:
+        """Events begin at once. Any other body does with its first bytes, since it has no place for a fault."""
         left = len(self._ask.jobs)
         while left:
             job, events = await source.read()
             self._meter.take(job, events)
-            if not self._begun:
-                self._begun = self._streams = True
-                await send({"type": "http.response.start", "status": 200, "headers": _STREAM})
-            data = b"".join([writer.write(event, job) for event in events])
-            if isinstance(events[-1], Done):
-                left -= 1
-                data += b"" if left else writer.end()
+            if not self._begun and writer.media_type == reply.SSE:
+                await self._begin(writer, send)
+            left -= isinstance(events[-1], Done)
+            data = await self._written(writer, job, events, not left)
             if data:
+                if not self._begun:
+                    await self._begin(writer, send)
                 await send({"type": "http.response.body", "body": data, "more_body": True})
+        if not self._begun:
+            await self._begin(writer, send)
         await _end(send)
+
+    async def _begin(self, writer: reply.Writer, send: Send) -> None:
+        self._begun, self._streams = True, writer.media_type == reply.SSE
+        kind = (b"content-type", writer.media_type.encode("ascii"))
+        await send({"type": "http.response.start", "status": 200, "headers": [kind, *_STREAM]})
+
+    async def _written(self, writer: reply.Writer, job: int, events: Sequence[Event], last: bool) -> bytes:
+        """What *events* add to the body; its end too, if they are the *last*."""
+        if self._ask.heavy:
+            return await self._service.threads.quick(_write, writer, job, events, last)
+        return _write(writer, job, events, last)
 
     async def _whole(self, source: bridge.Source, writer: reply.Writer, send: Send) -> None:
         left, size = len(self._ask.jobs), 0
         while left:
             job, events = await source.read()
             self._meter.take(job, events)
-            for event in events:
-                writer.write(event, job)
+            await self._written(writer, job, events, False)
             size += len(events)
             left -= isinstance(events[-1], Done)
-        data = await self._service.threads.quick(writer.end) if size > 64 else writer.end()
+        heavy = self._ask.heavy or size > 64
+        data = await self._service.threads.quick(writer.end) if heavy else writer.end()
         self._begun = True
         await send({"type": "http.response.start", "status": 200, "headers": _headers(writer.media_type, len(data))})
         await _end(send, data)
 
 
-_STREAM = [
-    (b"content-type", reply.SSE.encode("ascii")),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+def _write(writer: reply.Writer, job: int, events: Sequence[Event], last: bool) -> bytes:
+    data = b"".join([writer.write(event, job) for event in events])
+    return data + writer.end() if last else data
+
+
+_STREAM = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 def _headers(media_type: str, length: int) -> list[tuple[bytes, bytes]]:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from anyform.contract.events import Done, Event, Segment
 from anyform.contract.jobs import Sound, Transcribe, Translate
-from anyform.http.fields import Fields, NotSupported, Upload, Written, mistyped, wrong
-from anyform.http.media import Media, data_url, decode, too_large
+from anyform.http.fields import Fields, NotSupported, Written, wrong
+from anyform.http.media import Media
 from anyform.http.reply import JSON, SSE, Ask, Head, Writer, dumps
+from anyform.sound import subtitle
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
-STREAMED = ("json", "text")
-"""Formats that a stream may be asked for; what is streamed is the same."""
+STREAMED = ("json", "text", "verbose_json")
+"""Formats that a stream may be asked for; the text is streamed alike, `verbose_json` adds times."""
 GRANULARITIES = ("segment", "word")
 PLAIN = "text/plain; charset=utf-8"
 VTT = "text/vtt; charset=utf-8"
-SHORTEST_S = 0.001
-"""Of a subtitle."""
 CHUNKING = "chunking_strategy"
 LONGEST_PROMPT = 100_000
 """Letters; no model takes a hundredth of it."""
+LONGEST_LANGUAGE = 40
+"""Letters of a language's code or name."""
+NOT_DONE = {
+    "include": "Leave it out.",
+    "known_speaker_names": "Speakers are not told apart.",
+    "known_speaker_references": "Speakers are not told apart.",
+    "keywords": "Write them into 'prompt'.",
+    "languages": "Give one as 'language', or leave it to be found out.",
+}
+"""What OpenAI's own models take and Whisper does not, and what to do instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +57,13 @@ def read_translation(body: Mapping[str, Any], media: Media) -> Ask:
     wish = _wish(fields, Translate.task)
     if "word" in wish.granularities:
         wrong(_granularity(fields), "words of a translation have no times", "Ask for segments.")
+    if fields.flag("vad_filter") or _detects(fields):
+        name = "vad_filter" if fields.flag("vad_filter") else CHUNKING
+        raise NotSupported(
+            f"Unsupported parameter: '{name}': translations know no detector of voices.",
+            "Leave it out.",
+            param=fields.path(name),
+        )
     return _ask(fields, wish, Translate(audio=_sound(fields, media), **_shared(fields)))
 
 
@@ -58,15 +73,16 @@ def _ask(fields: Fields, wish: Wish, job: Transcribe | Translate) -> Ask:
         wrong(fields.path("stream"), f"'{wish.form}' cannot be streamed", "Use response_format json, or do not stream.")
 
     def writer(head: Head) -> Writer:
-        return Stream() if stream else Whole(wish)
+        return Stream(wish) if stream else Whole(wish)
 
     return Ask(model=str(model), jobs=(job,), writer=writer, stream=stream, prompt="prompt")
 
 
 def _wish(fields: Fields, task: str) -> Wish:
     form = fields.choice("response_format", *FORMATS) or "json"
-    for name in ("include", "known_speaker_names", "known_speaker_references"):
-        fields.refuse(name, "Leave it out.")
+    for name, hint in NOT_DONE.items():
+        fields.refuse(name, hint)
+        fields.refuse(f"{name}[]", hint)
     wanted = fields.strings(_granularity(fields))
     if wanted and form != "verbose_json":
         wrong(_granularity(fields), f"'{form}' has no place for them", "Set response_format to verbose_json.")
@@ -89,10 +105,18 @@ def _shared(fields: Fields) -> dict[str, Any]:
 
 def _wanted(fields: Fields, wish: Wish) -> dict[str, Any]:
     return {
-        "language": str(fields.text("language") or ""),
+        "language": _language(fields),
         "words": "word" in wish.granularities,
         "vad": bool(fields.flag("vad_filter")) or _detects(fields),
     }
+
+
+def _language(fields: Fields) -> str:
+    """As it is written: which there are is the model's matter."""
+    language = str(fields.text("language") or "")
+    if len(language) > LONGEST_LANGUAGE or not language.isprintable():
+        wrong(fields.path("language"), f"'{language[:LONGEST_LANGUAGE]!a}' is none", "Give a code of ISO 639-1.")
+    return language
 
 
 def _detects(fields: Fields) -> bool:
@@ -129,40 +153,45 @@ def _chunking(fields: Fields) -> Any:
 
 
 def _sound(fields: Fields, media: Media) -> Sound:
-    """The one file: of a form, or in JSON as base64 or a data: URL."""
+    """The one file: of a form, in JSON as base64 or a data: URL, or the place of one that may be read or fetched."""
     value, param = fields.data.get("file"), fields.path("file")
     if value is None:
         fields.missing("file")
     if isinstance(value, list):
         wrong(param, f"{len(value)} files", "Send one a request.")
-    if isinstance(value, Upload):
-        if len(value.data) > media.limit_bytes:
-            too_large(param, media.limit_bytes)
-        return Sound(data=value.data or wrong(param, "it is empty"), media_type=value.media_type)
-    if isinstance(value, Written):
-        mistyped(param, "a file", value, "With curl, write -F file=@NAME.")
-    if not isinstance(value, str):
-        mistyped(param, "base64 of a sound file", value)
-    if value[:5].lower() == "data:":
-        kind, data = data_url(value, param, media.limit_bytes)
-        return Sound(data=data, media_type=kind)
-    return Sound(data=decode(value, param, media.limit_bytes))
+    return media.sound(value, param)
 
 
 class Stream:
-    """Writes segments as OpenAI's transcript events. Their texts joined are the whole text."""
+    """Writes segments as OpenAI's transcript events. Their texts joined are the whole text.
+
+    `verbose_json` has an event with its times after each segment's text, and all that it says when whole in the last.
+    """
 
     media_type = SSE
 
-    def __init__(self) -> None:
+    def __init__(self, wish: Wish) -> None:
+        self._wish = wish
+        self._verbose = wish.form == "verbose_json"
         self._said: list[str] = []
         self._space = ""
+        self._segments: list[Segment] = []
         self._done = Done()
 
     def write(self, event: Event, job: int = 0) -> bytes:
         if isinstance(event, Done):
             self._done = event
-        return self._say(event.text) if isinstance(event, Segment) else b""
+        return self._heard(event) if isinstance(event, Segment) else b""
+
+    def _heard(self, segment: Segment) -> bytes:
+        said = self._say(segment.text)
+        if not self._verbose:
+            return said
+        self._segments.append(segment)
+        told = {"id": str(len(self._segments) - 1), "start": segment.start, "end": segment.end, "text": segment.text}
+        if "word" in self._wish.granularities:
+            told["words"] = subtitle.verbose("", ("word",), [segment], self._done)["words"]
+        return said + _event({"type": "transcript.text.segment", **told, "speaker": ""})
 
     def _say(self, text: str) -> bytes:
         """Space at an end is kept back: the text has none there."""
@@ -183,6 +212,8 @@ class Stream:
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         }
         done = {"type": "transcript.text.done", "text": "".join(self._said), "usage": counted}
+        if self._verbose:
+            done = subtitle.verbose(self._wish.task, self._wish.granularities, self._segments, self._done) | done
         return _event(done)
 
 
@@ -210,85 +241,18 @@ class Whole:
         return _FORMS[self._wish.form](self._wish, self._segments, self._done).encode("utf-8")
 
 
-def _text(segments: Sequence[Segment]) -> str:
-    return "".join(segment.text for segment in segments).strip()
-
-
 def _json(wish: Wish, segments: Sequence[Segment], done: Done) -> str:
-    return dumps({"text": _text(segments), "usage": _seconds(done)})
-
-
-def _plain(wish: Wish, segments: Sequence[Segment], done: Done) -> str:
-    return f"{_text(segments)}\n"
-
-
-def _srt(wish: Wish, segments: Sequence[Segment], done: Done) -> str:
-    """SubRip, as https://www.matroska.org/technical/subtitles.html#srt-subtitles describes it."""
-    return "".join(f"{number}\n{_cue(segment, ',')}\n" for number, segment in enumerate(segments, 1))
-
-
-def _vtt(wish: Wish, segments: Sequence[Segment], done: Done) -> str:
-    """https://www.w3.org/TR/webvtt1/"""
-    return "WEBVTT\n\n" + "".join(f"{_cue(segment, '.', escaped=True)}\n" for segment in segments)
-
-
-def _cue(segment: Segment, point: str, escaped: bool = False) -> str:
-    """Times and text; an empty line would end it, and an arrow begin another. One of no length is not shown."""
-    end = max(segment.end, segment.start + SHORTEST_S)
-    text = " ".join(segment.text.split()).replace("-->", "->")
-    if escaped:
-        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"{clock(segment.start, point)} --> {clock(end, point)}\n{text}\n"
-
-
-def clock(second: float, point: str) -> str:
-    """Such as 01:02:03.450."""
-    whole, thousandths = divmod(round(second * 1000), 1000)
-    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{thousandths:03}"
+    return dumps({"text": subtitle.text(segments), "usage": subtitle.usage(done)})
 
 
 def _verbose(wish: Wish, segments: Sequence[Segment], done: Done) -> str:
-    said: dict[str, Any] = {
-        "task": wish.task,
-        "language": done.extra.get("language_name") or done.extra.get("language") or "",
-        "duration": done.extra.get("duration", segments[-1].end if segments else 0.0),
-        "text": _text(segments),
-    }
-    if "segment" in wish.granularities:
-        said["segments"] = [_segment(at, segment) for at, segment in enumerate(segments)]
-    if "word" in wish.granularities:
-        said["words"] = [_word(word) for segment in segments for word in segment.extra.get("words", ())]
-    return dumps({**said, "usage": _seconds(done)})
-
-
-_KNOWN = {
-    "seek": 0,
-    "tokens": (),
-    "temperature": 0.0,
-    "avg_logprob": 0.0,
-    "compression_ratio": 0.0,
-    "no_speech_prob": 0.0,
-}
-"""What OpenAI's segments have beside text and times, and what stands there where the engine does not know."""
-
-
-def _segment(at: int, segment: Segment) -> dict[str, Any]:
-    known = {name: segment.extra.get(name, unknown) for name, unknown in _KNOWN.items()}
-    return {"id": at, "start": segment.start, "end": segment.end, "text": segment.text, **known}
-
-
-def _word(word: Mapping[str, Any]) -> dict[str, Any]:
-    return {"word": str(word["word"]).strip(), "start": word["start"], "end": word["end"]}
-
-
-def _seconds(done: Done) -> dict[str, Any]:
-    return {"type": "duration", "seconds": math.ceil(float(done.extra.get("duration", 0.0)))}
+    return dumps(subtitle.verbose(wish.task, wish.granularities, segments, done))
 
 
 _FORMS: Mapping[str, Callable[[Wish, Sequence[Segment], Done], str]] = {
     "json": _json,
-    "text": _plain,
-    "srt": _srt,
-    "vtt": _vtt,
+    "text": lambda wish, segments, done: f"{subtitle.text(segments)}\n",
+    "srt": lambda wish, segments, done: subtitle.srt(segments),
+    "vtt": lambda wish, segments, done: subtitle.vtt(segments),
     "verbose_json": _verbose,
 }

@@ -1,4 +1,4 @@
-"""Fetches a picture by its URL, from public addresses only: the one that is connected to is the one that was checked.
+"""Fetches a file by its URL, from public addresses only: the one that is connected to is the one that was checked.
 
 It goes neither through proxies nor through caches, and bounds time, size, type and redirects. Clients such as httpx
 look names up by themselves, after anything that could be checked.
@@ -19,9 +19,8 @@ import h11
 
 from anyform import __version__
 from anyform.contract.errors import Invalid
-from anyform.contract.jobs import Picture
 from anyform.http.fields import wrong
-from anyform.http.media import too_large
+from anyform.http.media import PICTURE, SOUND, File, Kind, too_large
 
 REDIRECTS = 3
 URL = 4096
@@ -79,6 +78,12 @@ class Unreachable(Invalid):
     code = "invalid_image_url"
 
 
+class UnreachableSound(Unreachable):
+    """A sound that could not be fetched."""
+
+    code = "invalid_audio_url"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """Where one request goes."""
@@ -96,6 +101,22 @@ class Target:
         return host if self.port == PORTS["https" if self.secure else "http"] else f"{host}:{self.port}"
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """What one field of a request wants."""
+
+    param: str
+    limit: int
+    take: Take
+    kind: Kind
+
+    def failed(self, url: str, why: str) -> NoReturn:
+        """Say that it cannot be had."""
+        fault = UnreachableSound if self.kind is SOUND else Unreachable
+        told = f"'{url[:200]}' could not be fetched: {why}."
+        raise fault(told, f"Send the {self.kind.noun} as a data: URL.", param=self.param)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
     status: int
@@ -105,7 +126,7 @@ class _Answer:
 
 
 class Web:
-    """Fetches pictures from the hosts that it may ask."""
+    """Fetches files from the hosts that it may ask."""
 
     def __init__(
         self,
@@ -117,7 +138,7 @@ class Web:
     ) -> None:
         """*hosts*: names, `*.name`, each maybe with a `:port`; empty: every one that is public, at the usual ports.
 
-        *limit_s*: for one picture in all. *permits*: whether an address may be connected to. *context*: for https.
+        *limit_s*: for one file in all. *permits*: whether an address may be connected to. *context*: for https.
         """
         self._hosts = {host.lower() for host in hosts}
         self._limit_s = limit_s
@@ -151,39 +172,40 @@ class Web:
         names = [host, *(f"*{host[at:]}" for at, letter in enumerate(host) if letter == ".")]
         return any((usual and name in self._hosts) or f"{name}:{port}" in self._hosts for name in names)
 
-    async def get(self, url: str, param: str, limit: int, take: Take) -> Picture:
-        """The picture at *url*, of at most *limit* bytes. Raises Invalid, TooLarge."""
+    async def get(self, url: str, param: str, limit: int, take: Take, kind: Kind = PICTURE) -> File:
+        """The file at *url*, of at most *limit* bytes. Raises Invalid, TooLarge."""
+        wish = _Wish(param, limit, take, kind)
         try:
             async with asyncio.timeout(self._limit_s):
-                return await self._follow(url, param, limit, take)
+                return await self._follow(url, wish)
         except TimeoutError:
-            _failed(param, url, f"it did not come within {self._limit_s:g} seconds")
+            wish.failed(url, f"it did not come within {self._limit_s:g} seconds")
         except (OSError, h11.ProtocolError) as error:
-            _failed(param, url, str(error) or type(error).__name__)
+            wish.failed(url, str(error) or type(error).__name__)
 
-    async def _follow(self, url: str, param: str, limit: int, take: Take) -> Picture:
-        answer = await self._ask(target := self.judge(url, param), param, limit, take)
+    async def _follow(self, url: str, wish: _Wish) -> File:
+        answer = await self._ask(target := self.judge(url, wish.param), wish)
         for _ in range(REDIRECTS):
             if answer.status not in MOVED:
                 break
-            target = self.judge(_joined(target.url, answer.location, param), param)
-            answer = await self._ask(target, param, limit, take)
-        return self._picture(answer, target, param)
+            target = self.judge(_joined(target.url, answer.location, wish), wish.param)
+            answer = await self._ask(target, wish)
+        return self._file(answer, target, wish)
 
-    def _picture(self, answer: _Answer, target: Target, param: str) -> Picture:
+    def _file(self, answer: _Answer, target: Target, wish: _Wish) -> File:
         if answer.status in MOVED:
-            _failed(param, target.url, f"it was redirected more than {REDIRECTS} times")
+            wish.failed(target.url, f"it was redirected more than {REDIRECTS} times")
         if answer.status != 200:
-            _failed(param, target.url, f"the server answered {answer.status}")
+            wish.failed(target.url, f"the server answered {answer.status}")
         if not answer.data:
-            _failed(param, target.url, "it is empty")
-        typed = answer.media_type.startswith("image/")
-        return Picture(data=answer.data, media_type=answer.media_type if typed else "")
+            wish.failed(target.url, "it is empty")
+        typed = answer.media_type.startswith(wish.kind.types)
+        return File(answer.data, answer.media_type if typed else "")
 
-    async def _ask(self, target: Target, param: str, limit: int, take: Take) -> _Answer:
-        reader, writer = await self._connect(target, param)
+    async def _ask(self, target: Target, wish: _Wish) -> _Answer:
+        reader, writer = await self._connect(target, wish.param)
         try:
-            exchange = _Exchange(target, param, limit, take)
+            exchange = _Exchange(target, wish)
             writer.write(exchange.request())
             await writer.drain()
             return await exchange.answer(reader)
@@ -213,15 +235,15 @@ class Web:
 class _Exchange:
     """One request and its answer, on a connection of its own."""
 
-    def __init__(self, target: Target, param: str, limit: int, take: Take) -> None:
-        self._target, self._param, self._limit, self._take = target, param, limit, take
+    def __init__(self, target: Target, wish: _Wish) -> None:
+        self._target, self._wish = target, wish
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=PIECE)
 
     def request(self) -> bytes:
         headers = {
             "Host": self._target.authority,
             "User-Agent": f"anyform/{__version__}",
-            "Accept": "image/*",
+            "Accept": ", ".join(f"{one}*" if one.endswith("/") else one for one in self._wish.kind.types),
             "Accept-Encoding": "identity",
             "Connection": "close",
         }
@@ -230,7 +252,7 @@ class _Exchange:
         return sent or b""
 
     async def answer(self, reader: asyncio.StreamReader) -> _Answer:
-        """The whole of it; of one that is no picture only the head."""
+        """The whole of it; of one that is not what is wanted only the head."""
         head, data = None, bytearray()
         while True:
             event = self._http.next_event()
@@ -242,8 +264,8 @@ class _Exchange:
                     return head
             elif isinstance(event, h11.Data):
                 data += event.data
-                self._take(len(event.data))
-                if len(data) > self._limit:
+                self._wish.take(len(event.data))
+                if len(data) > self._wish.limit:
                     self._too_large()
             elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed) and head is not None:
                 return _Answer(status=head.status, media_type=head.media_type, data=bytes(data))
@@ -252,25 +274,22 @@ class _Exchange:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.status_code == 200:
-            if not media_type.startswith("image/") and media_type not in UNTYPED:
-                _failed(self._param, self._target.url, f"it is '{media_type[:60]}', no picture")
+            kind = self._wish.kind
+            if not media_type.startswith(kind.types) and media_type not in UNTYPED:
+                self._wish.failed(self._target.url, f"it is '{media_type[:60]}', no {kind.noun}")
             if headers.get("content-encoding", "identity").strip().lower() != "identity":
-                _failed(self._param, self._target.url, "it is compressed, which was not asked for")
+                self._wish.failed(self._target.url, "it is compressed, which was not asked for")
             length = headers.get("content-length", "")
-            if length.isdigit() and int(length[:20]) > self._limit:
+            if length.isdigit() and int(length[:20]) > self._wish.limit:
                 self._too_large()
         return _Answer(status=response.status_code, location=headers.get("location", ""), media_type=media_type)
 
     def _too_large(self) -> NoReturn:
-        too_large(self._param, self._limit)
+        too_large(self._wish.param, self._wish.limit)
 
 
-def _joined(url: str, location: str, param: str) -> str:
+def _joined(url: str, location: str, wish: _Wish) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        _failed(param, url, f"it was redirected to '{location[:60]}', which is no URL")
-
-
-def _failed(param: str, url: str, why: str) -> NoReturn:
-    raise Unreachable(f"'{url[:200]}' could not be fetched: {why}.", "Send the picture as a data: URL.", param=param)
+        wish.failed(url, f"it was redirected to '{location[:60]}', which is no URL")

@@ -15,8 +15,8 @@ from anyform.contract.errors import ModelNotFound
 
 MAX_FILES = 4096
 MAX_JSON = 16 << 20
-DEPTH = 3
-"""Folders below a model's own that belong to it (onnx/, unet/, 1_Pooling/)."""
+DEPTH = 4
+"""Folders below a model's own that belong to it: onnx/, 1_Pooling/, language/region/name/quality/ of Piper's voices."""
 
 
 class FolderFiles:

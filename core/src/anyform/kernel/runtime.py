@@ -312,13 +312,13 @@ class Runtime:
             raise ModelNotFound(
                 f"the files of {entry.name} are gone: {entry.match.entry} is not in {entry.path}.", "Put them back."
             )
-        metadata = self.metadata(entry)
-        if metadata.tasks and task not in metadata.tasks and not entry.others:
+        own = self.metadata(entry).tasks
+        if own and task not in own and not any(task in self._reader.metadata(entry, *at).tasks for at in entry.others):
             raise Unsupported(
-                f"{entry.name} does {', '.join(metadata.tasks)}, not {task}.",
+                f"{entry.name} does {', '.join(own)}, not {task}.",
                 "Ask another model, or see what this one can do with `anyform show`.",
                 model=entry.name,
-                tasks=list(metadata.tasks),
+                tasks=list(own),
             )
 
     def _wanted(self, entry: Entry, job: Job | None, given: Settings | None) -> Settings:

@@ -1,1 +1,1 @@
-"""A toolkit for sound: files of any codec to samples and back. It knows the contract only; PyAV is imported in backend.py."""
+"""A toolkit for sound: files of any codec to samples and back. It knows the contract only; backend.py imports PyAV."""

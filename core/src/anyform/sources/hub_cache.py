@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from anyform.contract.hooks import Place
+from anyform.kernel.files import DEPTH
 
 PREFIX = "models--"
 SHA256 = re.compile(r"[0-9a-f]{64}")
 """What blobs of large files are called; those of small ones have a Git hash of 40 digits."""
-DEPTH = 3
 
 
 class HubCache:

@@ -115,6 +115,7 @@ def _forms(found: Sequence[detect.Found]) -> dict[tuple[str, str], list[detect.F
 
     A match without a name is the folder's own model. Where all that has a name has the same one, and is of other
     formats, that is the same model: the nameless without a variant is one more form of the variant that comes first.
+    A match without a variant that points at the file of one before is a form of that one.
     """
     named = {match.name for _, match in found if match.name}
     formats = {match.format for _, match in found if match.name}
@@ -123,13 +124,22 @@ def _forms(found: Sequence[detect.Found]) -> dict[tuple[str, str], list[detect.F
     unnamed = []
     for plugin, match in found:
         joins = not match.name and match.format not in formats
-        if joins and own and not match.variant:
+        same = next((pairs for pairs in forms.values() if _is_form(match, pairs)), None)
+        if same is not None:
+            same.append((plugin, match))
+        elif joins and own and not match.variant:
             unnamed.append((plugin, match))
         else:
             forms.setdefault((own if joins else match.name, match.variant), []).append((plugin, match))
     if unnamed:
         next(iter(forms.values())).extend(unnamed)
     return forms
+
+
+def _is_form(match: FormatMatch, pairs: Sequence[detect.Found]) -> bool:
+    """Whether another format sees the very weights of *match* in *pairs*."""
+    seen = (one for _, one in pairs if one.entry != "." and not match.variant)
+    return any((one.entry, one.name) == (match.entry, match.name) and one.format != match.format for one in seen)
 
 
 def _folders(folder: Path) -> list[Path]:

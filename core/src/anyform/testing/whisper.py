@@ -28,17 +28,34 @@ HEADS = ((0, 1), (1, 0), (1, 1))
 """Layer and head of those that words are timed with."""
 
 
-def write_whisper(folder: Path, *, english: bool = False, heads: bool = True, seed: int = 0, **changes: Any) -> Path:
-    """A Whisper that transformers loads. *heads*: whether words can be timed. *changes*: to generation_config.json."""
-    specials = _specials(english)
-    ids = {name: TEXT + place for place, name in enumerate(specials)}
-    size = TEXT + len(specials) + TIMES
-    write_json(folder / "config.json", _config(ids, size))
-    write_json(folder / "generation_config.json", _generation(ids, english, heads) | changes)
-    write_json(folder / "preprocessor_config.json", _PREPROCESSOR)
-    _write_tokenizer(folder, specials)
-    write_safetensors(folder / "model.safetensors", _tensors(size, seed))
+def write_whisper(
+    folder: Path, *, english: bool = False, heads: bool = True, bands: int = BANDS, positions: int = POSITIONS,
+    seed: int = 0, **changes: Any,
+) -> Path:  # fmt: skip
+    """A Whisper that transformers loads. *heads*: whether words can be timed. *changes*: to generation_config.json.
+
+    *bands*: of the sound's spectrum, 80 or 128. *positions*: how many tokens an answer and its prompt may have.
+    """
+    words = vocabulary(english)
+    ids = {name: TEXT + place for place, name in enumerate(words[TEXT:-TIMES])}
+    write_json(
+        folder / "config.json", _config(ids, len(words)) | {"num_mel_bins": bands, "max_target_positions": positions}
+    )
+    write_json(folder / "generation_config.json", generation(english, heads) | {"max_length": positions - 4} | changes)
+    write_preparation(folder, english, bands)
+    write_safetensors(folder / "model.safetensors", tensors(len(words), bands, positions, seed))
     return folder
+
+
+def write_preparation(folder: Path, english: bool, bands: int) -> None:
+    """What turns sound into numbers and numbers into text: preprocessor_config.json and tokenizer.json."""
+    write_json(folder / "preprocessor_config.json", _PREPROCESSOR | {"feature_size": bands})
+    _write_tokenizer(folder, vocabulary(english))
+
+
+def vocabulary(english: bool) -> list[str]:
+    """Every token in the order of ids: TEXT of text, special ones, TIMES times of 20 ms."""
+    return [*_words(english), *_specials(english), *(f"<|{place * 0.02:.2f}|>" for place in range(TIMES))]
 
 
 def _specials(english: bool) -> list[str]:
@@ -60,13 +77,15 @@ def _config(ids: dict[str, int], size: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _generation(ids: dict[str, int], english: bool, heads: bool) -> dict[str, Any]:
+def generation(english: bool, heads: bool = True) -> dict[str, Any]:
+    """generation_config.json."""
+    ids = {name: TEXT + place for place, name in enumerate(_specials(english))}
     end = ids["<|endoftext|>"]
     said: dict[str, Any] = {
         "bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "is_multilingual": not english,
         "decoder_start_token_id": ids["<|startoftranscript|>"], "prev_sot_token_id": ids["<|startofprev|>"],
         "no_timestamps_token_id": ids["<|notimestamps|>"], "max_initial_timestamp_index": 50,
-        "begin_suppress_tokens": [256, end], "max_length": POSITIONS - 4,
+        "begin_suppress_tokens": [256, end],
         "suppress_tokens": [*range(256), *range(end + 1, TEXT + len(ids))],
     }  # fmt: skip
     if not english:
@@ -82,9 +101,8 @@ _PREPROCESSOR = {
 }  # fmt: skip
 
 
-def _write_tokenizer(folder: Path, specials: list[str]) -> None:
-    words = _words()
-    times = [f"<|{place * 0.02:.2f}|>" for place in range(TIMES)]
+def _write_tokenizer(folder: Path, tokens: list[str]) -> None:
+    words, specials, times = tokens[:TEXT], tokens[TEXT:-TIMES], tokens[-TIMES:]
     added = [
         {"id": TEXT + place, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False, "special": place < len(specials)} for place, name in enumerate([*specials, *times])
@@ -104,23 +122,29 @@ def _write_tokenizer(folder: Path, specials: list[str]) -> None:
     write_json(folder / "tokenizer_config.json", said | {"pad_token": end, "extra_special_tokens": specials[1:]})
 
 
-def _words() -> list[str]:
-    """Bytes as GPT-2 writes them, then whole words; a third of them go on with the one before."""
+def _words(english: bool) -> list[str]:
+    """Bytes as GPT-2 writes them, then whole words; a third of them go on with the one before.
+
+    The last of a multilingual model is empty, as OpenAI's is: CTranslate2 knows by it that there are languages
+    (https://github.com/OpenNMT/CTranslate2/blob/master/src/models/whisper.cc).
+    """
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     letters = {byte: chr(byte) for byte in plain} | {byte: chr(256 + place) for place, byte in enumerate(others)}
     texts = [f"{'Ġ' if number % 3 else ''}w{number}" for number in range(256, TEXT)]
+    texts[-1] = texts[-1] if english else ""
     return [*(letters[byte] for byte in range(256)), *texts]
 
 
-def _tensors(size: int, seed: int) -> list[Tensor]:
+def tensors(size: int, bands: int = BANDS, positions: int = POSITIONS, seed: int = 0) -> list[Tensor]:
+    """The weights of one layer of encoder and two of decoder; *size*: tokens."""
     shapes: dict[str, tuple[int, ...]] = {
-        "model.encoder.conv1.weight": (WIDTH, BANDS, 3),
+        "model.encoder.conv1.weight": (WIDTH, bands, 3),
         "model.encoder.conv1.bias": (WIDTH,),
         "model.encoder.conv2.weight": (WIDTH, WIDTH, 3),
         "model.encoder.conv2.bias": (WIDTH,),
         "model.decoder.embed_tokens.weight": (size, WIDTH),
-        "model.decoder.embed_positions.weight": (POSITIONS, WIDTH),
+        "model.decoder.embed_positions.weight": (positions, WIDTH),
     }
     shapes |= _layer("model.encoder.layers.0", ("self_attn",))
     for number in range(2):

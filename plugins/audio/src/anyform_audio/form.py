@@ -12,7 +12,14 @@ _WHISPER, _KOKORO, _PIPER = (
     "anyform_audio.speech.kokoro.form",
     "anyform_audio.speech.piper.form",
 )
-_FORMATS = {"ctranslate2": _WHISPER, "whisper": _WHISPER, "kokoro": _KOKORO, "kokoro_torch": _KOKORO, "piper": _PIPER}
+_FORMATS = {
+    "ctranslate2": _WHISPER,
+    "ctranslate2_other": _WHISPER,
+    "whisper": _WHISPER,
+    "kokoro": _KOKORO,
+    "kokoro_torch": _KOKORO,
+    "piper": _PIPER,
+}
 _BACKENDS = {"faster_whisper": _WHISPER, "kokoro": _KOKORO, "piper": _PIPER}
 
 

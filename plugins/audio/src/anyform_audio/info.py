@@ -25,7 +25,7 @@ KOKORO = BackendInfo(
     reads=("kokoro",),
     tasks=("speak",),
     devices=("cpu",),
-    engine=("kokoro-onnx", "onnxruntime"),
+    engine=("kokoro-onnx", "onnxruntime", "phonemizer"),
     install=KOKORO_INSTALL,
 )
 PIPER = BackendInfo(

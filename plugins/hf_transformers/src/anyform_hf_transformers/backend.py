@@ -14,7 +14,7 @@ from anyform.contract.errors import EngineMissing
 from anyform.contract.facts import BackendInfo, Capabilities, Plan
 from anyform.contract.model import LoadedModel
 from anyform_hf_transformers import options as load_options
-from anyform_hf_transformers.info import INSTALL, PEFT_INSTALL, SOUND_INSTALL
+from anyform_hf_transformers.info import INSTALL, PEFT_INSTALL
 
 try:
     import torch as torch
@@ -33,16 +33,6 @@ try:
 except ImportError:
     pillow = None
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is told to whoever sent it
-
-
-def sound_library() -> Any:
-    """PyAV's module `av`, which reads sound files. Raises EngineMissing."""
-    try:
-        import av
-    except (ImportError, OSError) as error:
-        raise EngineMissing(f"what reads sound cannot be imported: {error}.", f"Install it: {SOUND_INSTALL}") from error
-    av.logging.set_level(av.logging.PANIC)  # what is wrong with a sound is told to whoever sent it
-    return av
 
 
 def peft() -> Any:

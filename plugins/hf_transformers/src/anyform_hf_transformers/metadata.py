@@ -47,9 +47,9 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
     rope_scaling, rope_original_context, experts, experts_used, kv_lora_rank, pooling, labels, chat_template,
     chat_templates, special_tokens, sampling, tensor_types, shards. And of its own: architectures, layer_types,
     normalize, dimensions, prompts, quantization_config, remote_code (classes that its code would be imported for),
-    dtype, picture (what one costs: see vision.py), untied (the output has a matrix of its own), sight (what a picture's
-    encoder is like), mel_bands (of a spectrogram), file_variant (`fp16`), adapter (PEFT's
-    facts), transformers_version.
+    dtype, languages (codes that a Whisper hears), picture (what one costs: see vision.py), untied (the output has a
+    matrix of its own), sight (what a picture's encoder is like), mel_bands (of a spectrogram), file_variant (`fp16`),
+    adapter (PEFT's facts), transformers_version.
     """
     weights = [name for name in match.files if name.endswith(".safetensors") and _is_weight(match, name)]
     tensors = [tensor for name in weights for tensor in safetensors.header(files, name).tensors]
@@ -98,6 +98,7 @@ def _model(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence
         "dtype": declared(config.content),
         "quantization_config": _plain(quantizing),
         "remote_code": list(config.remote_code) if config.model_type not in KNOWN else None,
+        "languages": _languages(generation) if "transcribe" in doing else None,
         "mel_bands": config.number("num_mel_bins"),
         "file_variant": _file_variant(match),
         "shards": _shard_count(match),
@@ -275,6 +276,15 @@ def _sampling(generation: Mapping[str, Any]) -> dict[str, float]:
         found["temp"] = 0.0
     numbers = {name: value for name, value in found.items() if isinstance(value, int | float)}
     return {name: value for name, value in numbers.items() if type(value) is not bool and abs(value) < ENDLESS}
+
+
+def _languages(generation: Mapping[str, Any]) -> list[str]:
+    """Codes, in the order of their tokens (`<|en|>`)."""
+    if generation.get("is_multilingual") is False:
+        return ["en"]
+    said = generation.get("lang_to_id")
+    known = {name: id for name, id in said.items() if type(id) is int} if isinstance(said, dict) else {}
+    return [name.strip("<|>") for name in sorted(known, key=lambda name: known[name])]
 
 
 def _texts(said: Any) -> dict[str, str]:

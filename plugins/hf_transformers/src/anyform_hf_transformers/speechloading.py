@@ -8,8 +8,9 @@ import numpy as np
 
 from anyform.contract.errors import LoadFailed, Unsupported
 from anyform.contract.model import LoadedModel
+from anyform.sound import backend as sound
 from anyform_hf_transformers import speechmarks, weights
-from anyform_hf_transformers.backend import sound_library, transformers
+from anyform_hf_transformers.backend import transformers
 from anyform_hf_transformers.mel import Heard, Spectrograph
 from anyform_hf_transformers.recognizer import Recognizer
 from anyform_hf_transformers.speechloop import SpeechLoop
@@ -27,7 +28,7 @@ def load(loading: Loading) -> LoadedModel:
             f"{loading.plan.model} is a speech model of the type {loading.config.model_type}.",
             "This backend runs those of the type whisper.",
         )
-    sound_library()
+    sound.library()
     model, parallel = loading.read(transformers.AutoModelForSpeechSeq2Seq), loading.parallel
     config, tokenizer = model.generation_config, loading.tokenizer
     marks = speechmarks.read(tokenizer, config, loading.plan.model)

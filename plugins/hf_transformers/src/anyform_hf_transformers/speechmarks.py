@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anyform.contract.errors import ContextExceeded, Invalid, LoadFailed, Unsupported
-from anyform_hf_transformers.backend import transformers
+from anyform.contract.errors import ContextExceeded, Invalid, LoadFailed
+from anyform.sound import language
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,6 @@ class Marks:
     """transcribe and translate; empty where the model knows English only."""
     languages: Mapping[str, int]
     """Token of each code."""
-    names: Mapping[str, str]
-    """Code -> English name."""
 
     @property
     def several(self) -> bool:
@@ -39,22 +37,7 @@ class Marks:
 
     def language(self, asked: str) -> str:
         """The code that *asked*, a code or a name, means. Raises Invalid, Unsupported."""
-        wanted = asked.strip().lower()
-        code = {name: code for code, name in self.names.items()}.get(wanted, wanted)
-        if code not in self.names:
-            raise Invalid(
-                f"Invalid 'language': {asked[:40]!r} is no language that Whisper knows.",
-                "Give an ISO 639-1 code, such as en, or leave it out.",
-                param="language",
-            )
-        if code not in (self.languages if self.several else ("en",)):
-            known = "English only" if not self.several else f"{len(self.languages)} others"
-            raise Unsupported(
-                f"this model does not know the language {asked[:40]!r}: it knows {known}.",
-                "Use a multilingual Whisper model." if not self.several else "Leave the language out.",
-                param="language",
-            )
-        return code
+        return language.code(asked, self.languages if self.several else None)
 
     def beginning(self, task: str, language: str) -> list[int]:
         """The tokens with which an answer begins."""
@@ -74,10 +57,9 @@ def read(tokenizer: Any, config: Any, model_name: str) -> Marks:
             raise LoadFailed(f"the tokenizer of {model_name} has no {name}, which Whisper needs.", "Get it again.")
         return found
 
-    names = transformers.models.whisper.tokenization_whisper.LANGUAGES
     no_timestamps = need("<|notimestamps|>", getattr(config, "no_timestamps_token_id", None))
     several = getattr(config, "is_multilingual", None) is not False
-    spoken = {code: id_of(f"<|{code}|>") for code in names} if several else {}
+    spoken = {code: id_of(f"<|{code}|>") for code in language.NAMES} if several else {}
     stated = getattr(config, "lang_to_id", None) or {f"<|{code}|>": id for code, id in spoken.items() if id is not None}
     tasks = {task: id_of(f"<|{task}|>") for task in ("transcribe", "translate")} if several else {}
     return Marks(
@@ -88,7 +70,6 @@ def read(tokenizer: Any, config: Any, model_name: str) -> Marks:
         no_timestamps=no_timestamps,
         tasks={task: id for task, id in tasks.items() if id is not None},
         languages={name[2:-2]: id for name, id in stated.items()} if several else {},
-        names=names,
     )
 
 

@@ -10,7 +10,8 @@ from anyform.contract.errors import Fault, Unsupported
 from anyform.contract.events import Done, Event, Finish, Progress, Usage
 from anyform.contract.jobs import Job, Transcribe, Translate
 from anyform.contract.model import Stop
-from anyform_hf_transformers import sound, speechmarks, transcript
+from anyform.sound import decode, language
+from anyform_hf_transformers import speechmarks, transcript
 from anyform_hf_transformers.mel import Heard, Spectrograph
 from anyform_hf_transformers.speechloop import SpeechLoop
 from anyform_hf_transformers.speechmarks import Marks
@@ -93,7 +94,7 @@ class SpeechModel:
             )
 
     def _hear(self, data: bytes, stop: Stop) -> Heard:
-        return self._spectrograph.read(sound.samples(data, self._spectrograph.rate, self._most_s, stop))
+        return self._spectrograph.read(decode.samples(data, self._spectrograph.rate, self._most_s, stop))
 
     def _temperatures(self, asked: float | None) -> tuple[float, ...]:
         if asked:
@@ -123,7 +124,7 @@ class SpeechModel:
             extra={
                 "duration": hearing.heard.duration_s,
                 "language": spoken,
-                "language_name": self._marks.names.get(spoken, spoken),
+                "language_name": language.NAMES.get(spoken, spoken),
                 "spoken": hearing.language,
             },
         )

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anyform.contract.errors import Invalid, TooLarge
 from anyform.contract.model import Stop
-from anyform.text.vectormodel import Floats
-from anyform_hf_transformers.backend import sound_library
+from anyform.sound import backend
 
+Floats: TypeAlias = NDArray[np.float32]
 RATES = (1_000, 768_000)
 """Samples a second that a sound file may have."""
 LOUDEST = 1000.0
 """Samples are -1 to 1; what is far beyond is no sound."""
 BLOCK_S = 10
-_NOWHERE = {"protocol_whitelist": "none"}
-"""What a file may open beside itself: nothing. Playlists and ffconcat scripts name files and addresses."""
 _EXACT = frozenset({"wav", "flac", "matroska", "webm", "mov", "mp4", "m4a"})
 """Containers that say how long they are; others are estimated from their size."""
 _UNKNOWN_SIZE = 0x7F00_0000
 """What programs that cannot go back write into a WAV's head is this or more."""
 _HEAD = 1500
 """Bytes of an MP3's first frame at the most; encoders do not agree on whether its size counts."""
+_PAGE = b"OggS"
+"""What each page of an Ogg file begins with."""
 _SLACK_S, _SLACK = 0.5, 0.02
 _ROUNDING_S = 0.001
 
@@ -33,7 +35,7 @@ _ROUNDING_S = 0.001
 class NoSound(Invalid):
     """A file that holds no sound, or not all of it."""
 
-    code = "hf_transformers.no_sound"
+    code = "no_sound"
 
 
 def samples(data: bytes, rate: int, most_s: float, stop: Stop) -> Iterator[Floats]:
@@ -41,16 +43,36 @@ def samples(data: bytes, rate: int, most_s: float, stop: Stop) -> Iterator[Float
 
     Raises EngineMissing (no PyAV); NoSound where *data* is no sound, not all of it or empty; TooLarge over *most_s*.
     """
-    library = sound_library()
+    library = backend.library()
     if not data:
         raise _refusal("the file is empty")
     _check_wave(data)
     _check_mp3(data)
+    _check_ogg(data)
     try:
-        with library.open(BytesIO(data), options=_NOWHERE, metadata_errors="ignore") as container:
+        with library.open(BytesIO(data), options=_options(), metadata_errors="ignore") as container:
             yield from _blocks(_Reading(container, rate, most_s, library), stop)
     except (library.FFmpegError, ValueError) as error:
         raise _refusal(f"it cannot be decoded as sound: {getattr(error, 'strerror', None) or error}") from error
+
+
+@cache
+def _options() -> dict[str, str]:
+    """How FFmpeg is to open a file: with nothing but itself, and with no decoder of pictures.
+
+    Playlists and ffconcat scripts name files and addresses. A cover of few bytes may have a billion pixels, which would
+    be decoded to learn of what kind they are.
+    """
+    library = backend.library()
+    heard = (name for name in sorted(library.codecs_available) if _hears(library, name))
+    return {"protocol_whitelist": "none", "codec_whitelist": ",".join(heard)}
+
+
+def _hears(library: Any, codec: str) -> bool:
+    try:
+        return bool(library.Codec(codec, "r").type == "audio")
+    except ValueError:  # it only encodes
+        return False
 
 
 def _blocks(reading: _Reading, stop: Stop) -> Iterator[Floats]:
@@ -151,6 +173,19 @@ def _check_mp3(data: bytes) -> None:
     said, there = int.from_bytes(head[place + 12 : place + 16], "big"), len(data) - start
     if said > there + _HEAD:
         raise _truncated(f"{there} of the {said} bytes that it says are there")
+
+
+def _check_ogg(data: bytes) -> None:
+    """Each page of an Ogg file says its size, and the decoder passes over one that is not all there.
+
+    https://www.rfc-editor.org/rfc/rfc3533, section 6
+    """
+    place = 0
+    while len(data) > place and data[place : place + 4] == _PAGE[: len(data) - place]:
+        lacing = data[place + 27 : place + 27 + data[place + 26]] if len(data) > place + 26 else b""
+        place += 27 + len(lacing) + sum(lacing)
+    if place > len(data):
+        raise _truncated("its last page is not all there")
 
 
 def _truncated(what: str) -> NoSound:

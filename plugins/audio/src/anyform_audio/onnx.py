@@ -1,0 +1,459 @@
+"""Reads what an ONNX file says of itself: inputs, outputs, opsets, metadata, operators, sizes and types of weights.
+
+A walk over protobuf's fields (https://protobuf.dev/programming-guides/encoding/) as
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto numbers them. Weights are stepped over, never read; memory and
+time are bounded, whatever the bytes say.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO
+from weakref import WeakKeyDictionary
+
+from anyform.contract.facts import ModelFiles
+
+SUFFIX = ".onnx"
+MOST_FIELDS = 1_000_000
+"""About two seconds' worth; a network of 20,000 operators has some 400,000."""
+MOST_DEPTH = 16
+"""Graphs within graphs."""
+MOST_TEXT = 4096
+"""Bytes of a name; longer ones are cut."""
+MOST_TEXTS = 16 << 20
+"""Bytes of all names and texts that are read, one of metadata's among them."""
+MOST_TOLD = 4096
+"""Inputs, outputs, operators' kinds and external places that are kept."""
+MOST_SIDES = 64
+"""Of an input or output."""
+CHUNK = 1 << 16
+REMOTE_BYTES = CHUNK
+"""What is looked at of a file that is not on this machine."""
+NEWEST_IR, NEWEST_OPSET = 13, 26
+"""Of what onnxruntime 1.31 takes; it refuses later ones."""
+LONGEST_VARINT = 10
+VARINT, EIGHT, BLOCK, FOUR = 0, 1, 2, 5
+
+DTYPES: Mapping[int, tuple[str, int]] = {
+    1: ("F32", 32), 2: ("U8", 8), 3: ("I8", 8), 4: ("U16", 16), 5: ("I16", 16), 6: ("I32", 32), 7: ("I64", 64),
+    8: ("TEXT", 0), 9: ("BOOL", 8), 10: ("F16", 16), 11: ("F64", 64), 12: ("U32", 32), 13: ("U64", 64),
+    14: ("C64", 64), 15: ("C128", 128), 16: ("BF16", 16), 17: ("F8_E4M3", 8), 18: ("F8_E4M3FNUZ", 8),
+    19: ("F8_E5M2", 8), 20: ("F8_E5M2FNUZ", 8), 21: ("U4", 4), 22: ("I4", 4), 23: ("F4", 4), 24: ("F8_E8M0", 8),
+    25: ("U2", 2), 26: ("I2", 2),
+}  # fmt: skip
+"""TensorProto.DataType -> (our name, bits of an element)."""
+
+
+class DamagedError(Exception):
+    """What is wrong with a file: a code, and a sentence without the file's name."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class _UnseenError(Exception):
+    """What is asked for lies beyond what was fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An input or an output."""
+
+    name: str
+    dtype: str
+    """Empty: it is no tensor, or does not say."""
+    shape: tuple[int | str, ...]
+    """A length, or the name of one that differs; "" where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """Where the numbers of one tensor lie."""
+
+    location: str
+    offset: int
+    length: int
+    """Bytes that the tensor needs there."""
+
+
+@dataclass(slots=True)
+class Weights:
+    """All tensors of one type."""
+
+    tensors: int = 0
+    elements: int = 0
+    size: int = 0
+    """Bytes."""
+
+
+@dataclass(slots=True)
+class Model:
+    """What one file says."""
+
+    size: int
+    """Bytes of the file."""
+    ir_version: int = 0
+    producer: str = ""
+    doc: str = ""
+    opsets: dict[str, int] = field(default_factory=dict)
+    """Domain -> version; "" is ONNX's own."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+    operators: Counter[str] = field(default_factory=Counter)
+    """How often each kind occurs, as `Conv` or `com.microsoft.MatMulNBits`, in all graphs."""
+    weights: dict[str, Weights] = field(default_factory=dict)
+    """By type; initializers and constants of all graphs."""
+    external: list[External] = field(default_factory=list)
+    troubles: list[DamagedError] = field(default_factory=list)
+    """What is wrong, in the order it was found; the walk ends at damage."""
+    has_graph: bool = False
+    whole: bool = False
+    """Whether it was read to its end."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all tensors, wherever they lie."""
+        return sum(one.size for one in self.weights.values())
+
+    @property
+    def elements(self) -> int:
+        """Numbers of all tensors that are weights: not those of indices and shapes."""
+        return sum(one.elements for name, one in self.weights.items() if name not in ("I64", "I32", "BOOL", "TEXT"))
+
+    def input(self, name: str) -> Value | None:
+        """The input called *name*."""
+        return next((one for one in self.inputs if one.name == name), None)
+
+
+def read(files: ModelFiles, name: str) -> Model:
+    """What *name* says; read once for the same *files*. Raises nothing: what is wrong is in `troubles`."""
+    kept = _read.setdefault(files, {})
+    if name not in kept:
+        kept[name] = _model(files, name)
+    return kept[name]
+
+
+_read: WeakKeyDictionary[ModelFiles, dict[str, Model]] = WeakKeyDictionary()
+"""For as long as somebody holds the listing: metadata and validation ask for the same."""
+
+
+def peek(files: ModelFiles, name: str, size: int = CHUNK) -> Model:
+    """What the first *size* bytes of *name* say: all of a small model, the first operators of a large one."""
+    found = Model(files.files.get(name, 0))
+    content = files.head(name, size)
+    _Walk(io.BytesIO(content), found, len(content)).run()
+    return found
+
+
+def _model(files: ModelFiles, name: str) -> Model:
+    found = Model(files.files.get(name, 0))
+    if not found.size:
+        found.troubles.append(DamagedError("truncated", "it is empty"))
+        return found
+    try:
+        path = files.path / name
+        if not path.is_file():
+            return peek(files, name, REMOTE_BYTES)
+        with path.open("rb") as file:
+            _Walk(file, found, found.size).run()
+    except OSError as error:
+        found.troubles.append(DamagedError("unreadable", f"it cannot be read: {error.strerror or error}"))
+    return found
+
+
+class _Walk:
+    """One pass over a file, which fills *found*."""
+
+    def __init__(self, file: IO[bytes], found: Model, seen: int) -> None:
+        """*seen*: bytes that can be read, of the file's."""
+        self._file, self._found, self._seen = file, found, seen
+        self._chunk, self._base = b"", 0
+        self._left = MOST_FIELDS
+        self._text_left = MOST_TEXTS
+        self._constants: set[str] = set()
+        """Names of initializers, of files so old that these are inputs too."""
+
+    def run(self) -> None:
+        found = self._found
+        try:
+            self._whole()
+            found.whole = True
+        except DamagedError as wrong:
+            found.troubles.append(wrong)
+        except _UnseenError:
+            pass
+        if self._constants:
+            found.inputs = [one for one in found.inputs if one.name not in self._constants]
+
+    def _whole(self) -> None:
+        found = self._found
+        for number, kind, value, end in self._fields(0, found.size):
+            match number, kind:
+                case 1, 0:
+                    found.ir_version = value
+                case 2, 2:
+                    found.producer = self._text(value, end)
+                case 6, 2:
+                    found.doc = self._text(value, end)
+                case 7, 2:
+                    found.has_graph = True
+                    self._graph(value, end, 0)
+                case 8, 2:
+                    self._opset(value, end)
+                case 14, 2:
+                    self._property(value, end)
+
+    def _opset(self, begin: int, end: int) -> None:
+        domain, version = "", 0
+        for number, kind, value, stop in self._fields(begin, end):
+            if (number, kind) == (1, BLOCK):
+                domain = self._text(value, stop)
+            elif (number, kind) == (2, VARINT):
+                version = value
+        if len(self._found.opsets) < MOST_TOLD:
+            self._found.opsets["" if domain == "ai.onnx" else domain] = version
+
+    def _property(self, begin: int, end: int) -> None:
+        key, said = self._pair(begin, end, MOST_TEXTS)
+        if len(self._found.metadata) < MOST_TOLD:
+            self._found.metadata[key] = said
+
+    def _pair(self, begin: int, end: int, most: int) -> tuple[str, str]:
+        key = said = ""
+        for number, kind, value, stop in self._fields(begin, end):
+            if (number, kind) == (1, BLOCK):
+                key = self._text(value, stop)
+            elif (number, kind) == (2, BLOCK):
+                said = self._text(value, stop, most)
+        return key, said
+
+    def _graph(self, begin: int, end: int, depth: int) -> None:
+        if depth > MOST_DEPTH:
+            raise DamagedError("too_deep", f"graphs lie in graphs more than {MOST_DEPTH} deep")
+        for number, kind, value, stop in self._fields(begin, end):
+            if kind != BLOCK:
+                continue
+            match number:
+                case 1:
+                    self._node(value, stop, depth)
+                case 5:
+                    self._tensor(value, stop, 0 if depth else self._found.ir_version)
+                case 11 if not depth:
+                    self._keep(self._found.inputs, value, stop)
+                case 12 if not depth:
+                    self._keep(self._found.outputs, value, stop)
+
+    def _node(self, begin: int, end: int, depth: int) -> None:
+        name = domain = ""
+        for number, kind, value, stop in self._fields(begin, end):
+            if kind != BLOCK:
+                continue
+            match number:
+                case 4:
+                    name = self._text(value, stop)
+                case 5:
+                    self._attribute(value, stop, depth)
+                case 7:
+                    domain = self._text(value, stop)
+        full = f"{domain}.{name}" if domain not in ("", "ai.onnx") else name
+        if full in self._found.operators or len(self._found.operators) < MOST_TOLD:
+            self._found.operators[full] += 1
+
+    def _attribute(self, begin: int, end: int, depth: int) -> None:
+        for number, kind, value, stop in self._fields(begin, end):
+            if kind == BLOCK and number in (5, 10):
+                self._tensor(value, stop, 0)
+            elif kind == BLOCK and number in (6, 11):
+                self._graph(value, stop, depth + 1)
+
+    def _keep(self, kept: list[Value], begin: int, end: int) -> None:
+        name, dtype = "", ""
+        shape: tuple[int | str, ...] = ()
+        for number, kind, value, stop in self._fields(begin, end):
+            if (number, kind) == (1, BLOCK):
+                name = self._text(value, stop)
+            elif (number, kind) == (2, BLOCK):
+                dtype, shape = self._type(value, stop)
+        if len(kept) < MOST_TOLD:
+            kept.append(Value(name, dtype, shape))
+
+    def _type(self, begin: int, end: int) -> tuple[str, tuple[int | str, ...]]:
+        """Of a TypeProto: of a tensor its type and shape."""
+        dtype = ""
+        shape: list[int | str] = []
+        for number, kind, value, stop in self._fields(begin, end):
+            if (number, kind) != (1, BLOCK):
+                continue
+            for inner, sort, said, until in self._fields(value, stop):
+                if (inner, sort) == (1, VARINT):
+                    dtype = DTYPES.get(said, (f"type {said}", 0))[0]
+                elif (inner, sort) == (2, BLOCK):
+                    shape = [self._side(at, to) for at, to in self._blocks(said, until, 1)]
+        return dtype, tuple(shape)
+
+    def _side(self, begin: int, end: int) -> int | str:
+        side: int | str = ""
+        for number, kind, value, stop in self._fields(begin, end):
+            if (number, kind) == (1, VARINT):
+                side = value
+            elif (number, kind) == (2, BLOCK):
+                side = self._text(value, stop)
+        return side
+
+    def _blocks(self, begin: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+        for count, (number, kind, value, stop) in enumerate(self._fields(begin, end)):
+            if (number, kind) == (wanted, BLOCK) and count < MOST_SIDES:
+                yield value, stop
+
+    def _tensor(self, begin: int, end: int, ir_version: int) -> None:
+        """*ir_version*: of a graph's own initializers, 0 for others."""
+        sides: list[int] = []
+        dtype, stored, elsewhere, name, place = 0, -1, False, "", {}
+        for number, kind, value, stop in self._fields(begin, end):
+            match number, kind:
+                case 1, 0:
+                    sides.append(value)
+                case 1, 2:
+                    sides += self._numbers(value, stop)
+                case 2, 0:
+                    dtype = value
+                case 8, 2:
+                    name = self._text(value, stop)
+                case 9, 2:
+                    stored = stop - value
+                case 13, 2:
+                    key, said = self._pair(value, stop, MOST_TEXT)
+                    place[key] = said
+                case 14, 0:
+                    elsewhere = value == 1
+        if 0 < ir_version < 4:
+            self._constants.add(name)
+        self._count(name, dtype, sides, stored)
+        if elsewhere:
+            self._place(name, place, _size(dtype, sides))
+
+    def _count(self, name: str, dtype: int, sides: list[int], stored: int) -> None:
+        kind = DTYPES.get(dtype)
+        if kind is None:
+            raise DamagedError(
+                "unknown_dtype", f"the tensor {name!r:.100} has the type {dtype}, which ONNX does not have"
+            )
+        if any(side >= 1 << 63 for side in sides) or _elements(sides) >= 1 << 63:
+            raise DamagedError("bad_size", f"the tensor {name!r:.100} has an impossible shape, {sides[:8]}")
+        needed = _size(dtype, sides)
+        if stored >= 0 and stored != needed and kind[1]:
+            said = f"the tensor {name!r:.100} has {stored} bytes; {kind[0]} of shape {sides[:8]} needs {needed}"
+            raise DamagedError("bad_size", said)
+        all_of = self._found.weights.setdefault(kind[0], Weights())
+        all_of.tensors += 1
+        all_of.elements += _elements(sides)
+        all_of.size += needed
+
+    def _place(self, name: str, said: Mapping[str, str], needed: int) -> None:
+        try:
+            offset, length = (int(said.get(key, "0") or 0) for key in ("offset", "length"))
+        except ValueError:
+            offset = -1
+        if not said.get("location") or offset < 0 or length < 0:
+            raise DamagedError("bad_external", f"where the numbers of the tensor {name!r:.100} lie is not said rightly")
+        if length and length != needed:
+            text = f"the tensor {name!r:.100} has {length} bytes in {said['location']!r:.100}, and needs {needed}"
+            raise DamagedError("bad_external", text)
+        self._found.external.append(External(said["location"], offset, needed))
+
+    def _numbers(self, begin: int, end: int) -> Iterator[int]:
+        place = begin
+        while place < end:
+            self._spend()
+            value, place = self._varint(place, end)
+            yield value
+
+    def _fields(self, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """(number, kind, value, end) of each field: a number's value; of bytes where they begin and end."""
+        place = begin
+        while place < end:
+            self._spend()
+            at = place
+            tag, place = self._varint(place, end)
+            number, kind = tag >> 3, tag & 7
+            if kind == VARINT and number:
+                value, place = self._varint(place, end)
+                yield number, kind, value, place
+                continue
+            if kind == BLOCK and number:
+                length, place = self._varint(place, end)
+            elif kind in (EIGHT, FOUR) and number:
+                length = 8 if kind == EIGHT else 4
+            else:
+                raise DamagedError("damaged", f"at byte {at} stands a field that no protobuf has ({number}, {kind})")
+            if length > end - place:
+                cut = end == self._found.size
+                text = f"at byte {at} begins a field of {length} bytes, and {end - place} follow"
+                raise DamagedError("truncated" if cut else "damaged", f"{text}: it is cut off" if cut else text)
+            yield number, kind, place, place + length
+            place += length
+
+    def _spend(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise DamagedError("too_many_fields", f"it has more than {MOST_FIELDS} fields, and is not read any further")
+
+    def _varint(self, place: int, end: int) -> tuple[int, int]:
+        offset = place - self._base
+        if offset < 0 or offset + LONGEST_VARINT > len(self._chunk):
+            self._fill(place)
+            offset = 0
+        value = shift = 0
+        for byte in self._chunk[offset : offset + min(LONGEST_VARINT, end - place)]:
+            value |= (byte & 127) << shift
+            offset += 1
+            if byte < 128:
+                return value, self._base + offset
+            shift += 7
+        text = f"at byte {place} stands a number that does not end"
+        raise DamagedError("truncated" if end - place < LONGEST_VARINT and end == self._found.size else "damaged", text)
+
+    def _fill(self, place: int) -> None:
+        if place >= self._seen:
+            raise (
+                _UnseenError if self._seen < self._found.size else DamagedError("truncated", f"it ends at byte {place}")
+            )
+        self._file.seek(place)
+        self._chunk, self._base = self._file.read(CHUNK), place
+        if not self._chunk:
+            raise DamagedError("truncated", f"it ends at byte {place}")
+
+    def _text(self, begin: int, end: int, most: int = MOST_TEXT) -> str:
+        """What is no UTF-8 becomes question marks."""
+        if begin >= self._seen:
+            raise _UnseenError
+        length = min(end - begin, most)
+        self._text_left -= length
+        if self._text_left < 0:
+            raise DamagedError(
+                "too_many_fields", f"it has more than {MOST_TEXTS} bytes of names, and is not read further"
+            )
+        offset = begin - self._base
+        if offset >= 0 and offset + length <= len(self._chunk):
+            return self._chunk[offset : offset + length].decode("utf-8", "replace")
+        self._file.seek(begin)
+        return self._file.read(length).decode("utf-8", "replace")
+
+
+def _elements(sides: list[int]) -> int:
+    """Of a tensor; no larger than what is refused, however many lengths there are."""
+    product = 1
+    for side in sides:
+        if side == 0:
+            return 0
+        product = min(product * side, 1 << 64)
+    return product
+
+
+def _size(dtype: int, sides: list[int]) -> int:
+    return -(-_elements(sides) * DTYPES.get(dtype, ("", 0))[1] // 8)

@@ -1,0 +1,53 @@
+"""Whether a Kokoro is sound: its graph, its voices, and that they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from anyform.contract.facts import Finding, FormatMatch, ModelFiles
+from anyform_audio import onnx
+from anyform_audio.finding import AGAIN, condensed, critical, warning
+from anyform_audio.speech import network
+from anyform_audio.speech.kokoro import layout, voice
+
+ZIP_MAGIC = b"PK\x03\x04"
+INPUTS = (
+    (layout.TOKENS, network.WHOLE, (1, -1)),
+    (("style",), network.FLOATS, (1, voice.WIDTH)),
+    (("speed",), (*network.FLOATS, *network.WHOLE), (1,)),
+)
+"""kokoro-onnx 0.6 gives these, in the types that the graph states."""
+ONNX_FORM = (
+    "Get the ONNX form: onnx-community/Kokoro-82M-v1.0-ONNX, or kokoro-v1.0.onnx and voices-v1.0.bin of kokoro-onnx."
+)
+
+
+def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
+    """Findings for all files of *match*. Bounded: no weights are read, and of voices only checksums made."""
+    return list(condensed(_torch(files, match) if match.format == layout.TORCH else _model(files, match)))
+
+
+def _model(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
+    damage = list(network.check(files, match.entry, "kokoro"))
+    yield from damage
+    found = onnx.read(files, match.entry)
+    if found.whole and not found.troubles:
+        wrong = network.takes(found, INPUTS)
+        if wrong:
+            text = f"{match.entry} is called a Kokoro, and is none that can be run: {wrong}. Get another export."
+            yield critical("kokoro.bad_inputs", text)
+    names = layout.voices(files, match.entry)
+    if not names:
+        text = f"there are no voices beside {match.entry}: voices-v1.0.bin, or a folder voices with .bin files."
+        yield critical("kokoro.missing_voices", f"{text} Fetch them into the same folder.")
+        return
+    yield from voice.check(files, names)
+
+
+def _torch(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
+    name = match.entry
+    if files.head(name, len(ZIP_MAGIC)) != ZIP_MAGIC:
+        yield critical("kokoro_torch.damaged", f"{name} is no file of PyTorch's. {AGAIN}")
+    yield warning(
+        "kokoro_torch.no_engine", f"{name} is Kokoro as PyTorch keeps it, which nothing here runs. {ONNX_FORM}"
+    )

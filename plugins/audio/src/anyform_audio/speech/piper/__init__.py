@@ -1,0 +1,1 @@
+"""Piper: voices of one ONNX model and its JSON each."""

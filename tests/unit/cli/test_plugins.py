@@ -1,0 +1,36 @@
+"""What `plugins` says of a plugin whose backends have their engines, or lack some."""
+
+from __future__ import annotations
+
+import pytest
+
+from anyform.cli.plugins import _state, lacking
+from anyform.contract.facts import BackendInfo
+from anyform.kernel.choice import EngineState
+from anyform.kernel.plugins import PluginRecord
+
+SOUND = PluginRecord(name="audio", module="m")
+
+
+def engine(*missing: str) -> EngineState:
+    backend = BackendInfo(name="b", reads=("x",), tasks=("speak",))
+    return EngineState(plugin="audio", backend=backend, versions={}, missing=missing)
+
+
+@pytest.mark.parametrize(
+    ("missing", "state"),
+    [
+        ((), ("sound", "green")),
+        (((), ()), ("sound", "green")),
+        ((("a",), ()), ("1 of 2 engines", "yellow")),
+        ((("a",), ("b",), ()), ("1 of 3 engines", "yellow")),
+        ((("a",), ("b", "c")), ("no engine", "yellow")),
+    ],
+)
+def test_some_engines_are_not_none(missing: tuple[tuple[str, ...], ...], state: tuple[str, str]) -> None:
+    assert _state(SOUND, [engine(*names) for names in missing]) == state
+
+
+def test_what_a_backend_lacks_is_a_sentence() -> None:
+    assert lacking(engine("a")) == "a is not installed"
+    assert lacking(engine("a", "b")) == "a, b are not installed"
