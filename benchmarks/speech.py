@@ -153,7 +153,7 @@ def hearing(rounds: int, threads: int, clients: Sequence[int]) -> tuple[Comparis
     long, short = sound(FILE_S), sound(CLIENT_S)
     with (
         Peer(model, threads) as peer,
-        server(model, f"threads={threads}", "condition_on_previous_text=false") as port,
+        server(model, f"threads={threads}", "condition_on_previous_text=false", "fallback=false") as port,
     ):
         client = Client(port, model.name)
         said = (client.hear(long), peer.hear(long)[1])
@@ -270,7 +270,7 @@ class Client:
 
     def hear(self, file: bytes) -> str:
         """What is said in *file*. Raises SystemExit for an answer other than 200."""
-        fields = {"model": self._model, "language": "en", "temperature": "0"}
+        fields = {"model": self._model, "language": "en"}
         body, kind = form(fields, file)
         return str(json.loads(self._answer("/v1/audio/transcriptions", body, kind).read())["text"])
 

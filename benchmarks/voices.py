@@ -34,7 +34,7 @@ SPREAD = 3.0
 """Standard deviation of the logits: wide enough for a clear best token, as in a trained model."""
 SHARPNESS = 8.0
 """Of the attention to the sound: so high that what is said depends on it."""
-SIDE, STEPS = 1024, 24
+SIDE, STEPS = 1024, 96
 """The load of one phoneme: so many products with two matrices of SIDE x 4 SIDE, 17 million operations each."""
 
 

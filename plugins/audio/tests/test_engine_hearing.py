@@ -408,6 +408,25 @@ def test_no_step_is_taken_after_a_stop(model: LoadedModel, hearing: Any, monkeyp
     assert taken == ["generate"], "nor is the window tried again at another temperature"
 
 
+def test_no_further_part_of_a_spectrum_is_made_after_a_stop(
+    model: LoadedModel, hearing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anyform_audio.hearing import spectrum
+
+    stop, made, real = Stop(), [], spectrum.Spectrum._fill
+
+    def fill(self: Any, out: Any, samples: Any) -> None:
+        made.append(out.shape[1])
+        stop.set()
+        real(self, out, samples)
+
+    monkeypatch.setattr(spectrum, "BLOCK", 700)
+    monkeypatch.setattr(spectrum.Spectrum, "_fill", fill)
+    heard = hearing.hear(model, hearing.sound(30), stop)
+    assert heard.done.finishes[0].reason == "cancelled"
+    assert made == [700]
+
+
 def test_who_is_stopped_in_line_leaves_it(loaded: Callable[..., LoadedModel], converted: Path, hearing: Any) -> None:
     model = loaded(converted, parallel=1)
     running = model.generate(Transcribe(audio=Sound(data=hearing.LONG)), Stop())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -349,6 +351,26 @@ def test_voices_that_are_no_numbers_are_refused_at_load(speaker: Callable[..., A
     write_npz(folder / "voices-v1.0.bin", {"af_heart": [float("nan")] * len(style("af_heart"))})
     with pytest.raises(LoadFailed, match="the voice af_heart of odd has numbers that are not finite"):
         speaker(folder)
+
+
+@pytest.mark.parametrize("harm", ["packed", "header"])
+def test_voices_that_are_damaged_are_refused_at_load(
+    speaking: Any, speaker: Callable[..., Any], tmp_path: Path, harm: str
+) -> None:
+    """Validation finds it too; but that was before, and numpy raises what zlib and Python's parser do."""
+    from anyform_audio.speech.kokoro import blend
+
+    plan = speaking.plan(write_kokoro(tmp_path / "odd"))
+    packing = zipfile.ZIP_DEFLATED if harm == "packed" else zipfile.ZIP_STORED
+    file, header = tmp_path / "odd" / "voices-v1.0.bin", b"{'descr': '<f4', 'shape': (1, \n"
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        archive.writestr("af_heart.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(99_999))
+    if harm == "packed":
+        data = bytearray(file.read_bytes())
+        data[30 + len("af_heart.npy")] |= 6  # a kind of block that there is not
+        file.write_bytes(data)
+    with pytest.raises(LoadFailed, match="the voices of odd cannot be read"):
+        blend.read(plan, 256)
 
 
 @pytest.mark.parametrize(("made", "said"), [("nan", "not finite"), ("nothing", "no sound")])

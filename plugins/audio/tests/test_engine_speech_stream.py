@@ -298,6 +298,20 @@ def test_stopped_before_the_start(speaking: Any, model: Any, runs: Runs) -> None
     assert (spoken.blobs, runs.tokens, spoken.done.extra["duration"]) == ([], [], 0)
 
 
+def test_stopped_among_lines_that_say_nothing(
+    model: Any, phonemized: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text may have thousands of them, which must not be tried one after the other for nobody."""
+    from anyform_audio.speech.kokoro import phoneme
+
+    stop, real = Stop(), phoneme.espeak
+    monkeypatch.setattr(phoneme, "espeak", lambda text, language: stop.set() or real(text, language))
+    events = list(model.generate(Speak(text="†\n\n" * 20), stop))
+    assert len(phonemized) == 1
+    assert [type(event) for event in events] == [Progress, Done]
+    assert [finish.reason for finish in events[-1].finishes] == ["cancelled"]
+
+
 def test_stopped_after_the_first_sentence_computes_no_second(model: Any, runs: Runs) -> None:
     stop = Stop()
     seen = []
@@ -422,15 +436,6 @@ def test_closing_ends_what_runs(speaker: Callable[..., Any], folder: Path, runs:
     with pytest.raises(Closed):
         model.generate(Speak(text="One."), Stop())
     model.close()
-
-
-def test_as_many_sentences_at_once_as_there_are_processors_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from anyform_audio.speech import backend
-
-    expected = {(1, 1): 1, (2, 1): 2, (2, 2): 1, (4, 4): 1, (8, 4): 4, (16, 4): 4, (16, 16): 1, (2, 64): 1}
-    for (processors, threads), lanes in expected.items():
-        monkeypatch.setattr(backend, "processors", lambda count=processors: count)
-        assert backend.lanes(4, threads) == lanes
 
 
 def test_chance_is_the_same_after_each_load(tmp_path: Path) -> None:

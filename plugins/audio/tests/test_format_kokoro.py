@@ -240,6 +240,7 @@ class TestValidation:
             (lambda folder: (folder / VOICES).unlink(), "kokoro.missing_voices"),
             (rewritten(), "kokoro.bad_archive"),
             (rewritten(af_heart=b""), "kokoro.bad_voice"),
+            (rewritten(af_heart=b"\x93NUMPY\x02\x00\x00\x00"), "kokoro.bad_voice"),
             (rewritten(af_heart=plain(128)), "kokoro.bad_voice"),
             (rewritten(af_heart=npy("<f4", (1, WIDTH), bytes(WIDTH * 4))), "kokoro.bad_voice"),
             (packed(zipfile.ZIP_LZMA), "kokoro.bad_archive"),

@@ -16,7 +16,7 @@ from anyform.testing.kokoro import ROWS, WIDTH, write_kokoro
 from anyform.testing.piper import write_piper
 from anyform_audio import plugin
 from anyform_audio.info import KOKORO, PIPER
-from anyform_audio.speech import memory
+from anyform_audio.speech import lane, memory
 
 MIB = 1 << 20
 PEAK = """
@@ -67,7 +67,7 @@ def test_halves_are_made_wholes() -> None:
 
 
 def test_sentences_at_once_cost_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "processors", lambda: 16)
+    monkeypatch.setattr(lane, "processors", lambda: 16)
     facts = Metadata(weight_bytes=100)
     several = estimate(facts)
     one = estimate(facts, threads=16)
@@ -83,18 +83,11 @@ def test_threads_that_are_none(threads: Any) -> None:
         estimate(Metadata(weight_bytes=100), threads=threads)
 
 
-@pytest.mark.engine
-def test_as_many_at_once_as_the_engine_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxruntime")
-    from anyform_audio.speech import backend
-
-    assert memory.processors() == backend.processors()
-    for count in (1, 2, 4, 16, 64):
-        monkeypatch.setattr(memory, "processors", lambda count=count: count)
-        monkeypatch.setattr(backend, "processors", lambda count=count: count)
-        for threads in (None, 1, 3, 64):
-            theirs = threads or min(count, backend.MOST_THREADS)
-            assert memory.at_once(4, threads) == backend.lanes(4, theirs)
+def test_as_many_sentences_at_once_as_there_are_processors_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {(1, 1): 1, (2, 1): 2, (2, 2): 1, (4, None): 1, (8, None): 4, (16, 4): 4, (16, 16): 1, (2, 64): 1}
+    for (processors, threads), lanes in expected.items():
+        monkeypatch.setattr(lane, "processors", lambda count=processors: count)
+        assert lane.lanes(4, lane.threads(threads)) == lanes
 
 
 @pytest.mark.engine

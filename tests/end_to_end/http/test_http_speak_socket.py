@@ -446,7 +446,7 @@ def test_a_socket_that_speaks_is_not_idle(scripted: Any) -> None:
         yield Done()
 
     running = scripted(script)
-    running.server.config.app.state.sockets.idle_s = 0.1
+    running.server.config.app.state.sockets.idle_s = 1
     with opened(running, "model=m") as line:
         tell(line, text="One.", final=True)
         assert line.recv(20) == SOUND.data

@@ -47,6 +47,17 @@ def test_what_is_there_stays_unless_it_is_forced(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
+def test_what_was_private_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    with whole(path, force=True) as file:
+        assert [other.stat().st_mode & 0o777 for other in tmp_path.iterdir()] == [0o600] * 2
+        file.write(b"new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_came_meanwhile_stays(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
 

@@ -73,6 +73,12 @@ def test_all_fields_as_json_and_as_a_form_writes_them(fields: dict[str, Any]) ->
     assert (job.language, job.prompt, job.temperature, job.words, job.vad) == ("de", "Names: Ümit", 0.5, True, True)
 
 
+def test_temperature_0_is_raised_where_need_be_as_none_is() -> None:
+    given: dict[str, Any]
+    for given in ({}, {"temperature": 0}, {"temperature": Written("0")}):
+        assert read(**given).jobs[0].temperature is None
+
+
 @pytest.mark.parametrize("text", [b64encode(b"sound").decode(), "data:audio/mpeg;base64,c291bmQ="])
 def test_a_file_in_json_is_base64_or_a_data_url(text: str) -> None:
     assert read(file=text).jobs[0].audio.data == b"sound"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def check(path: Path, force: bool) -> None:
 @contextmanager
 def whole(path: Path, force: bool) -> Iterator[BinaryIO]:
     """Writes *path*, which appears when the `with` block ends; where it fails, nothing stays and nothing is changed.
+    Who might read and write a file that is replaced may read and write the new one.
 
     What is no file, such as a named pipe or /dev/null, is written as it is. Raises as `check` does.
     """
@@ -49,6 +51,8 @@ def whole(path: Path, force: bool) -> Iterator[BinaryIO]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("xb") as file:
+            if path.exists():
+                shutil.copymode(path, beside)
             yield file
         check(path, force)
         beside.replace(path)

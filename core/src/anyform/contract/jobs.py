@@ -267,6 +267,7 @@ class Transcribe:
     """ISO 639-1; empty: detected."""
     prompt: str = ""
     temperature: float | None = None
+    """None: 0, raised step by step where a text cannot be trusted; a number: that alone."""
     words: bool = False
     vad: bool = False
 
@@ -279,6 +280,7 @@ class Translate:
     audio: Sound
     prompt: str = ""
     temperature: float | None = None
+    """As in Transcribe."""
 
 
 @fact

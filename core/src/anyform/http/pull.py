@@ -48,10 +48,6 @@ def progress(running: Running) -> dict[str, Any]:
     return said
 
 
-def event(data: dict[str, Any]) -> bytes:
-    return f"data: {reply.dumps(data)}\n\n".encode("ascii")
-
-
 class Pull:
     """The resources."""
 
@@ -89,8 +85,8 @@ class Pull:
         states: Iterator[object] = running.states()
         while await self._service.threads.slow(partial(next, states, None)) is not None:
             if not running.ended:
-                yield event(progress(running))
-        yield event(progress(running))
+                yield reply.sse(progress(running))
+        yield reply.sse(progress(running))
         yield b"data: [DONE]\n\n"
 
 

@@ -66,6 +66,11 @@ def dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
+def sse(value: Any) -> bytes:
+    """One server-sent event."""
+    return f"data: {dumps(value)}\n\n".encode("ascii")
+
+
 def whole(head: Head, id_prefix: str, kind: str, choices: Sequence[Any], counted: Usage) -> bytes:
     """The body of an answer that is not streamed; *kind*: its `object`."""
     answer = {

@@ -12,7 +12,7 @@ from anyform.contract.events import Blob, Done, Event
 from anyform.contract.jobs import Speak
 from anyform.http.fields import Fields, mistyped, wrong
 from anyform.http.media import Media
-from anyform.http.reply import SSE, Ask, Head, Writer, dumps
+from anyform.http.reply import SSE, Ask, Head, Writer, sse
 from anyform.sound.encode import FORMATS, MEDIA_TYPES, Encoder, prepare, rates
 
 STREAM_FORMATS = ("audio", "sse")
@@ -186,7 +186,7 @@ class Deltas:
             "output_tokens": usage.completion_tokens,
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         }
-        return self._told(self._track.end()) + _event({"type": "speech.audio.done", "usage": counted})
+        return self._told(self._track.end()) + sse({"type": "speech.audio.done", "usage": counted})
 
     def _told(self, data: bytes) -> bytes:
         return _joined({"type": "speech.audio.delta", "audio": audio} for audio in _pieces(data))
@@ -205,7 +205,7 @@ class Events:
         return self._told(self._track.take(event))
 
     def end(self) -> bytes:
-        return self._told(self._track.end()) + _event(done(self._track))
+        return self._told(self._track.end()) + sse(done(self._track))
 
     def _told(self, data: bytes) -> bytes:
         kind = {"format": self._form, "sample_rate": self._track.rate} if data else {}
@@ -227,8 +227,4 @@ def cut(data: bytes, most: int) -> Iterator[bytes]:
 
 
 def _joined(events: Iterable[Mapping[str, Any]]) -> bytes:
-    return b"".join(map(_event, events))
-
-
-def _event(value: Mapping[str, Any]) -> bytes:
-    return f"data: {dumps(value)}\n\n".encode("ascii")
+    return b"".join(map(sse, events))

@@ -11,7 +11,7 @@ from anyform.contract.events import Done, Event, Segment
 from anyform.contract.jobs import Sound, Transcribe, Translate
 from anyform.http.fields import Fields, NotSupported, Written, wrong
 from anyform.http.media import Media
-from anyform.http.reply import JSON, SSE, Ask, Head, Writer, dumps
+from anyform.http.reply import JSON, SSE, Ask, Head, Writer, dumps, sse
 from anyform.sound import subtitle
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
@@ -100,7 +100,8 @@ def _shared(fields: Fields) -> dict[str, Any]:
     prompt = str(fields.text("prompt") or "")
     if len(prompt) > LONGEST_PROMPT:
         wrong(fields.path("prompt"), f"it has {len(prompt)} letters", f"Expected at most {LONGEST_PROMPT}.")
-    return {"prompt": prompt, "temperature": fields.number("temperature", low=0, high=1)}
+    # 0 is OpenAI's default, and means that it is raised where a text cannot be trusted.
+    return {"prompt": prompt, "temperature": fields.number("temperature", low=0, high=1) or None}
 
 
 def _wanted(fields: Fields, wish: Wish) -> dict[str, Any]:
@@ -191,7 +192,7 @@ class Stream:
         told = {"id": str(len(self._segments) - 1), "start": segment.start, "end": segment.end, "text": segment.text}
         if "word" in self._wish.granularities:
             told["words"] = subtitle.verbose("", ("word",), [segment], self._done)["words"]
-        return said + _event({"type": "transcript.text.segment", **told, "speaker": ""})
+        return said + sse({"type": "transcript.text.segment", **told, "speaker": ""})
 
     def _say(self, text: str) -> bytes:
         """Space at an end is kept back: the text has none there."""
@@ -201,7 +202,7 @@ class Stream:
         if not delta:
             return b""
         self._said.append(delta)
-        return _event({"type": "transcript.text.delta", "delta": delta})
+        return sse({"type": "transcript.text.delta", "delta": delta})
 
     def end(self) -> bytes:
         usage = self._done.usage
@@ -214,11 +215,7 @@ class Stream:
         done = {"type": "transcript.text.done", "text": "".join(self._said), "usage": counted}
         if self._verbose:
             done = subtitle.verbose(self._wish.task, self._wish.granularities, self._segments, self._done) | done
-        return _event(done)
-
-
-def _event(value: Mapping[str, Any]) -> bytes:
-    return f"data: {dumps(value)}\n\n".encode("ascii")
+        return sse(done)
 
 
 class Whole:

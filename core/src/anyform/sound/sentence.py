@@ -56,9 +56,10 @@ TAILS = frozenset({
 
 _MARK = re.compile(f"[{re.escape(ENDS + SOLID_ENDS)}]+[{re.escape(CLOSERS)}]*")
 _CLAUSE = re.compile(
-    f"(?:[{re.escape(CLAUSE_ENDS)}]+[{re.escape(CLOSERS)}]*(?=\\s)"
-    f"|[{re.escape(SOLID_CLAUSE_ENDS)}]+[{re.escape(CLOSERS)}]*)"
+    f"(?:(?<![{re.escape(CLAUSE_ENDS)}])[{re.escape(CLAUSE_ENDS)}]++[{re.escape(CLOSERS)}]*+(?=\\s)"
+    f"|[{re.escape(SOLID_CLAUSE_ENDS)}]++[{re.escape(CLOSERS)}]*+)"
 )
+"""A row of marks is looked at once, however long it is."""
 _DOTTED = re.compile(r"(?:[^\W\d]\.)+[^\W\d]{1,2}")
 _HOURS = frozenset(("a.m", "p.m"))
 _WORD = 40

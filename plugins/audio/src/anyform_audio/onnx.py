@@ -125,10 +125,6 @@ class Model:
         """Numbers of all tensors that are weights: not those of indices and shapes."""
         return sum(one.elements for name, one in self.weights.items() if name not in ("I64", "I32", "BOOL", "TEXT"))
 
-    def input(self, name: str) -> Value | None:
-        """The input called *name*."""
-        return next((one for one in self.inputs if one.name == name), None)
-
 
 def read(files: ModelFiles, name: str) -> Model:
     """What *name* says; read once for the same *files*. Raises nothing: what is wrong is in `troubles`."""

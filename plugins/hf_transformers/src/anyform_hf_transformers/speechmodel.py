@@ -97,7 +97,7 @@ class SpeechModel:
         return self._spectrograph.read(decode.samples(data, self._spectrograph.rate, self._most_s, stop))
 
     def _temperatures(self, asked: float | None) -> tuple[float, ...]:
-        if asked:
+        if asked is not None:
             return (asked,)
         return transcript.TEMPERATURES if self._fallback else (0.0,)
 

@@ -49,7 +49,7 @@ class Network:
 
 
 def convert(plan: Plan, folder: Path, out: Path) -> None:
-    """Write into the empty folder *out* what CTranslate2 reads. Raises LoadFailed, Unsupported."""
+    """Write into the folder *out* what CTranslate2 reads. Raises LoadFailed, Unsupported."""
     said, generation = _read(folder / "config.json"), _read(folder / "generation_config.json", absent_is_empty=True)
     tensors = Tensors(folder, _weights(plan, folder))
     _check_room(tensors, out)

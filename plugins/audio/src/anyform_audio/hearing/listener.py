@@ -64,9 +64,9 @@ class Listener:
 
     def _hear(self, hearing: Hearing, check: Callable[[], None]) -> None:
         sound, where = self._heard(hearing)
-        whisper = copy.copy(self.whisper)
-        whisper.model = Watched(self.whisper.model, hearing, check)
-        whisper.feature_extractor = Spectrum(self.whisper.feature_extractor, where)
+        whisper, watched = copy.copy(self.whisper), Watched(self.whisper.model, hearing, check)
+        whisper.model = watched
+        whisper.feature_extractor = Spectrum(self.whisper.feature_extractor, where, watched.check)
         segments, info = whisper.transcribe(
             sound,
             language=hearing.language or None,
@@ -131,10 +131,14 @@ class Watched:
         self._hearing.tokens += sum(len(ids) for result in results for ids in result.sequences_ids)
         return results
 
-    def _step(self, step: Callable[..., Any], *given: Any, **wanted: Any) -> Any:
+    def check(self) -> None:
+        """Raise Unwanted, or the Fault that ends all."""
         self._check()
         if self._hearing.unwanted:
             raise Unwanted
+
+    def _step(self, step: Callable[..., Any], *given: Any, **wanted: Any) -> Any:
+        self.check()
         return step(*given, **wanted)
 
 

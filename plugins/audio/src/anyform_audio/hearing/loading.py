@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from anyform.contract.errors import Invalid, LoadFailed, OutOfMemory
 from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
 from anyform.sound import backend, language
-from anyform_audio.hearing import conversion
+from anyform_audio.hearing import conversion, scratch
 from anyform_audio.hearing.backend import FeatureExtractor, ctranslate2, faster_whisper
 from anyform_audio.hearing.listener import Listener
 from anyform_audio.hearing.model import HearingModel
@@ -59,9 +58,9 @@ def _folder(plan: Plan) -> Iterator[Path]:
     here = Path(plan.path) / plan.match.entry
     here = (here if here.is_dir() else here.parent).absolute()
     if plan.match.format == "whisper":
-        with TemporaryDirectory(prefix="anyform-whisper-") as made:
-            conversion.convert(plan, here, Path(made))
-            yield Path(made)
+        with scratch.folder() as made:
+            conversion.convert(plan, here, made)
+            yield made
         return
     for name in ("model.bin", "config.json", "tokenizer.json"):
         if not (here / name).is_file():  # what faster-whisper misses it would seek on the hub

@@ -16,9 +16,9 @@ BLOCK = 30_000
 class Spectrum:
     """Stands in for a FeatureExtractor; its numbers are that one's."""
 
-    def __init__(self, extractor: Any, at: Callable[[int], None]) -> None:
-        """*at*: told the frame at which each window begins, when its turn comes."""
-        self._extractor, self._at = extractor, at
+    def __init__(self, extractor: Any, at: Callable[[int], None], check: Callable[[], None] = lambda: None) -> None:
+        """*at*: told the frame at which each window begins, when its turn comes. *check*: called before each part."""
+        self._extractor, self._at, self._check = extractor, at, check
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._extractor, name)
@@ -39,6 +39,7 @@ class Spectrum:
         made = np.empty((len(filters), frames), np.float32)
         samples = _mirrored(sound, padding, size // 2)
         for start in range(0, frames, BLOCK):
+            self._check()
             end = min(start + BLOCK, frames)
             self._fill(made[:, start:end], samples[start * hop : (end - 1) * hop + size])
         np.maximum(made, made.max() - 8.0, out=made)

@@ -5,7 +5,6 @@ One of the files that may import an engine; the others take it from here.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,28 +14,12 @@ from typing import Any
 import onnxruntime
 
 from anyform.contract.errors import LoadFailed, OutOfMemory
+from anyform_audio.speech import lane
 
 PROVIDERS = ("CPUExecutionProvider",)
-MOST_THREADS = 4
-"""For one sentence; more gain little, and other sentences can use them."""
 SEED = 0
 """Of networks that compute with chance: after each load the same requests in the same order sound the same."""
 _ERRORS_ONLY = 3
-
-
-def processors() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def lanes(parallel: int, threads: int) -> int:
-    """How many sentences are computed at once, so that no more threads compute than there are processors.
-
-    A session's threads help all who run it; each brings its own.
-    """
-    return max(1, min(parallel, processors() - threads + 1))
 
 
 class Running:
@@ -55,7 +38,7 @@ class Session:
 
     def __init__(self, path: Path, model: str, threads: int | None) -> None:
         """*model*: what its user calls it. Raises LoadFailed, OutOfMemory."""
-        self.threads = threads or min(processors(), MOST_THREADS)
+        self.threads = lane.threads(threads)
         self._inference: Any = _opened(path, model, self.threads)
         self._under = threading.local()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from anyform.contract.facts import MemoryEstimate, Metadata, Saving, Settings
 from anyform.option import whole
+from anyform_audio.speech import lane
 
 HALVES = ("F16", "BF16")
 UNPACKED = 4
@@ -20,8 +20,6 @@ WINDOW_S = 34.0
 """How long the longest piece of text is spoken at speed 1: 510 phonemes, 15 a second."""
 USUAL = 3
 """How many times shorter the sentences are that are made beside it."""
-PARALLEL, MOST_THREADS = 4, 4
-"""As model.py and backend.py, where settings say nothing."""
 
 
 def estimate(metadata: Metadata, settings: Settings, process_bytes: int) -> MemoryEstimate:
@@ -47,7 +45,7 @@ def estimate(metadata: Metadata, settings: Settings, process_bytes: int) -> Memo
     facts = metadata.extra
     weights = _weights(metadata)
     voices = _number(facts, "voice_bytes")
-    sentences = at_once(settings.parallel or PARALLEL, _threads(settings))
+    sentences = lane.lanes(settings.parallel or lane.PARALLEL, lane.threads(_threads(settings)))
     window = round(SECOND_BYTES * WINDOW_S)
     activations = window + (sentences - 1) * window // USUAL
     return MemoryEstimate(
@@ -60,23 +58,12 @@ def estimate(metadata: Metadata, settings: Settings, process_bytes: int) -> Memo
     )
 
 
-def at_once(parallel: int, threads: int | None) -> int:
-    """How many sentences are made at the same time, as backend.py's `lanes`."""
-    there = processors()
-    return max(1, min(parallel, there - (threads or min(there, MOST_THREADS)) + 1))
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _savings(sentences: int, window: int) -> list[Saving]:
     if sentences < 2:
         return []
     fewer = (sentences - 1) * window // USUAL
     why = "all processors for one sentence, which leaves none for another: several requests wait longer"
-    return [Saving(options={"threads": processors()}, bytes=fewer, why=why)]
+    return [Saving(options={"threads": lane.processors()}, bytes=fewer, why=why)]
 
 
 def _threads(settings: Settings) -> int | None:

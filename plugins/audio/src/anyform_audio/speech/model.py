@@ -17,16 +17,14 @@ from anyform.contract.jobs import Job, Speak
 from anyform.contract.model import Stop
 from anyform.sound import sentence
 from anyform.sound.sentence import Break, Piece
-from anyform_audio.speech import pcm
-from anyform_audio.speech.backend import Running, Session, lanes, out_of_memory
+from anyform_audio.speech import lane, pcm
+from anyform_audio.speech.backend import Running, Session, out_of_memory
 from anyform_audio.speech.options import Options
 from anyform_audio.speech.turn import Request, Turns
 
 PROGRESS = "text"
 """The stage whose Progress counts sentences."""
 MEDIA_TYPE = "audio/pcm"
-PARALLEL = 4
-"""Requests that are under way together; they take turns, a sentence each."""
 _MOST_PARALLEL = 256
 _SPOKEN = ("Ll", "Lo", "Lu", "Nd")
 _CONTROLS = {code: " " for code in (*range(32), *range(127, 160)) if not chr(code).isspace()}
@@ -84,11 +82,11 @@ class SpeechModel:
 
     def __init__(self, speaker: Speaker, options: Options, plan: Plan) -> None:
         """Raises Invalid."""
-        self.parallel = plan.settings.parallel or PARALLEL
+        self.parallel = plan.settings.parallel or lane.PARALLEL
         if not 1 <= self.parallel <= _MOST_PARALLEL:
             raise Invalid(f"parallel is {self.parallel}.", f"It must be 1 to {_MOST_PARALLEL}.")
         self._speaker, self._options = speaker, options
-        self._turns = Turns(lanes(self.parallel, speaker.session.threads))
+        self._turns = Turns(lane.lanes(self.parallel, speaker.session.threads))
 
     def generate(self, job: Job, stop: Stop) -> Iterator[Event]:
         """Do *job*. Raises, before any event, Unsupported, Invalid, TooLarge and Closed."""
@@ -101,11 +99,11 @@ class SpeechModel:
         self._check(job.text)
         manner = self._speaker.manner(job)
         pieces = sentence.split(job.text.translate(_CONTROLS), manner.most)
-        windows = self._windows(pieces, manner)
+        windows = self._windows(pieces, manner, stop)
         first = next(windows, None)
-        if first is None:
+        if first is None and not stop.is_set():
             raise Invalid("the text has nothing that can be spoken.", "Send words.", param="input")
-        return self._events(chain([first], windows), manner, len(pieces), stop)
+        return self._events(chain([first] if first else [], windows), manner, len(pieces), stop)
 
     def close(self) -> None:
         """End running jobs with Closed, free everything. Idempotent."""
@@ -125,9 +123,12 @@ class SpeechModel:
                 limit=self._options.letters,
             )
 
-    def _windows(self, pieces: Sequence[Piece], manner: Manner) -> Iterator[tuple[int, Window]]:
-        """Of which sentence, and what; made as they are asked for."""
+    def _windows(self, pieces: Sequence[Piece], manner: Manner, stop: Stop) -> Iterator[tuple[int, Window]]:
+        """Of which sentence, and what; made as they are asked for, until *stop* is set. Raises Closed."""
         for number, piece in enumerate(pieces):
+            self._turns.check()
+            if stop.is_set():
+                return
             for window in self._speaker.windows(piece, manner):
                 yield number, window
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -92,7 +91,7 @@ def read(plan: Plan, width: int) -> Voices:
     archive = str(extra.get("voices_file", ""))
     try:
         raw = _archived(folder / archive) if archive else {name: np.fromfile(one, "<f4") for name, one in files.items()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy lets out what zipfile, zlib and Python's own parser raise
         raise LoadFailed(f"the voices of {model} cannot be read: {error}.", "Get the voices again.") from error
     if not raw:
         raise LoadFailed(f"{model} has no voices.", "Get voices-v1.0.bin, or the folder voices, and put it beside it.")

@@ -175,12 +175,13 @@ def _check_voice(archive: zipfile.ZipFile, one: zipfile.ZipInfo, name: str) -> I
         return
     with archive.open(one) as file:
         start = file.read(10)
-        if start[:6] != NPY_MAGIC or len(start) < 10 or start[6] not in (1, 2):
+        start += file.read(2) if start[6:7] == b"\2" else b""
+        if start[:6] != NPY_MAGIC or start[6:7] not in (b"\1", b"\2") or len(start) < (10 if start[6] == 1 else 12):
             yield critical("kokoro.bad_voice", f"{where} begins with {start[:6]!r}: it is no array. {AGAIN}")
             return
-        (length,) = struct.unpack("<H", start[8:]) if start[6] == 1 else struct.unpack("<I", start[8:] + file.read(2))
+        length = int.from_bytes(start[8:], "little")
         header = file.read(min(length, MOST_HEADER_BYTES)).decode("latin-1")
-        place = 10 + length + (2 if start[6] == 2 else 0)
+        place = len(start) + length
         yield from _check_header(header, one.file_size - place, where)
         while file.read(CHUNK):
             pass
