@@ -150,6 +150,50 @@ def test_the_language_decides_which_model_hears(anyform: Anyform, tmp_path: Path
     assert (alone.returncode, json.loads(alone.stderr)["error"]["code"]) == (1, "unsupported")
 
 
+def test_nothing_is_said_of_a_context_where_there_is_none(anyform: Anyform, models: Path) -> None:
+    pytest.importorskip("kokoro_onnx")
+    spoken = anyform("say", TEXT, "--model", models / "kokoro", "-o", "out.wav", "--log-level", "info")
+    told = spoken.stderr.decode()
+    assert (spoken.returncode, "loaded by kokoro on cpu\n" in told, "context" in told) == (0, True, False)
+    estimated = anyform("estimate", models / "kokoro", "--parallel", "4").stdout.decode()
+    assert ("WEIGHTS" in estimated, "4 requests\n" in estimated) == (True, True)
+    assert [word for word in ("CONTEXT", "KV CACHE", "context") if word in estimated] == []
+
+
+def test_a_language_is_checked_before_the_model_is_loaded(anyform: Anyform, models: Path) -> None:
+    pytest.importorskip("faster_whisper")
+    command = ("transcribe", JFK, "--model", models / "whisper", "--log-level", "info", *SURE)
+    for language, told in (("xx", "--language: 'xx' is no language"), ("ja", "it knows de, en, es, fr, zh")):
+        refused = anyform(*command, "--language", language)
+        assert (refused.returncode, told in refused.stderr.decode()) == (1, True)
+        assert b"loaded by" not in refused.stderr
+
+
+def test_a_sound_that_is_cut_off_is_told_in_the_command_lines_words(
+    anyform: Anyform, models: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("faster_whisper")
+    with av.open(str(tmp_path / "work" / "talk.m4a"), "w", format="ipod") as written:
+        stream = written.add_stream("aac", rate=16_000)
+        with av.open(str(JFK)) as read:
+            for frame in read.decode(audio=0):
+                written.mux(stream.encode(frame))
+        written.mux(stream.encode(None))
+    sound = (tmp_path / "work" / "talk.m4a").read_bytes()
+    (tmp_path / "work" / "cut.m4a").write_bytes(sound[: len(sound) // 2])  # the table of its parts is at the end
+    told = anyform("transcribe", "cut.m4a", "--model", models / "whisper").stderr.decode()
+    assert told.startswith("anyform: cut.m4a: it cannot be decoded as sound: ")
+    assert (told.count("cut.m4a"), "It may be cut off." in told, "Invalid '" in told) == (1, True, False)
+
+
+def test_validate_names_models_as_list_does(anyform: Anyform, models: Path) -> None:
+    listed = {one["name"] for one in said(anyform("list", "--models", models, "--json"))}
+    assert {one["model"] for one in said(anyform("validate", models, "--json"))} == listed
+    assert listed == {"kokoro", "piper", "whisper"}
+    shutil.copytree(models / "piper", models.parent / f"{models.name}-one" / "v")
+    assert said(anyform("validate", models.parent / f"{models.name}-one", "--json"))["model"] == "v"
+
+
 def test_what_a_model_cannot_do_is_one_line(anyform: Anyform, models: Path) -> None:
     pytest.importorskip("kokoro_onnx")
     command = ("say", TEXT, "--model", models / "kokoro", "-o", "out.wav")

@@ -127,6 +127,7 @@ def test_what_the_model_refuses_is_told_and_no_file_stays(
         ((TEXT, "--json"), 2, "needs a file of its own"),
         ((TEXT, "-o", "out.wav", "--speed", "0"), 2, "0 is not over 0"),
         ((TEXT, "-o", "out.wav", "--speed", "nan"), 2, "nan is not over 0"),
+        ((TEXT, "-o", "out.wav", "--speed", "inf"), 2, "inf is no speed"),
         ((TEXT, "-o", "out.wav", "--format", "doc"), 2, "invalid choice"),
         ((" ", "-o", "out.wav"), 1, "the text is empty"),
         ((TEXT, "-o", "none/out.wav"), 1, "there is no folder none"),
@@ -141,6 +142,46 @@ def test_what_cannot_be_done_is_one_line(
     assert (done.returncode, done.stdout, told in done.stderr) == (code, "", True)
     assert len(done.stderr.splitlines()) == 1
     assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize("here", [(), ("--here",)])
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--voice", "altos"), "mouth has no voice 'altos'. Near it are alto."),
+        (("--voice", "alto(2)+nobody(1)"), "mouth has no voice 'nobody'. There are alto, bass, tenor."),
+        (("--speed", "3"), "speed is 3. mouth speaks at 0.5 to 2."),
+        (("--language", "xx"), "mouth does not speak 'xx'. It speaks de-DE, en-GB, en-US."),
+    ],
+)
+def test_what_a_model_says_of_itself_is_checked_before_it_is_loaded(
+    cli: Any, mouth: Path, tmp_path: Path, more: tuple[str, ...], told: str, here: tuple[str, ...]
+) -> None:
+    done = cli("say", TEXT, "--model", mouth, "-o", "out.wav", *more, *here, "--option", "crash=load")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"anyform: {told}\n")
+    assert left(tmp_path) == set()
+
+
+def test_who_spoke_is_told_where_nobody_was_named(cli: Any, mouth: Path) -> None:
+    said = cli.json("say", TEXT, "--model", mouth, "-o", "out.wav")
+    assert (said["voice"], said["model"], said["backend"]) == ("alto", "mouth", "echo")
+    assert cli.json("say", TEXT, "--model", mouth, "-o", "new.wav", "--language", "de")["voice"] == "tenor"
+
+
+def test_a_files_name_is_spoken_with_a_hint(cli: Any, mouth: Path, tmp_path: Path) -> None:
+    (tmp_path / "long text.txt").write_text(TEXT)
+    done = cli("say", "long text.txt", "--model", mouth, "-o", "out.wav")
+    assert (done.returncode, done.stdout) == (0, "out.wav\n")
+    hint = "there is a file of that name; to speak its text: anyform say -o out.wav < 'long text.txt'\n"
+    assert done.stderr == hint
+    assert cli("say", "long", "text.txt", "--model", mouth, "-o", "new.wav").stderr == ""
+
+
+def test_the_larger_files_are_taken(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    echo("models/few", parameters=5, padding="x" * 100, **SPEAKS)
+    echo("models/many", parameters=7, **SPEAKS)
+    done = cli("say", TEXT, "--models", tmp_path / "models", "-o", "out.wav")
+    assert done.stderr == "using few, the larger of 2 (also: many); --model names another\n"
 
 
 def test_a_model_with_the_voice_is_taken(cli: Any, echo: Echo, tmp_path: Path) -> None:
@@ -175,6 +216,18 @@ def test_ctrl_c_is_130_and_leaves_no_file(cli: Any, echo: Echo, tmp_path: Path) 
     assert left(tmp_path) == set()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
+def test_sigterm_is_143_and_leaves_no_file(cli: Any, echo: Echo, tmp_path: Path) -> None:
+    slow = echo("slow", options={"delay_s": 0.2}, **SPEAKS)
+    with cli.start("say", "One. " * 500, "--model", slow, "-o", "out.wav") as process:
+        while not any(name.endswith(".part") for name in os.listdir(tmp_path)):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+        assert process.stderr.read() == ""
+    assert left(tmp_path) == set()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_shows_how_far_it_is_and_gets_no_sound(cli: Any, mouth: Path) -> None:
     code, shown = cli.at_terminal("say", TEXT, "--model", mouth, "-o", "out.wav")
@@ -188,6 +241,12 @@ def test_voices_are_listed(cli: Any, echo: Echo, mouth: Path, tmp_path: Path) ->
     assert cli.json("voices", "--model", mouth) == [{"model": "mouth", **voice} for voice in echo_speech.VOICES]
     assert [one["id"] for one in cli.json("voices", "--model", mouth, "--language", "en")] == ["alto", "bass"]
     assert [one["id"] for one in cli.json("voices", "--model", mouth, "--language", "EN-gb")] == ["bass"]
+    assert cli.json("voices", mouth) == cli.json("voices", "--model", mouth)
+    strange = cli("voices", mouth, "--language", "fr")
+    assert (strange.returncode, strange.stdout) == (0, "no voice speaks fr; there are de-DE, en-GB, en-US\n")
+    assert cli.json("voices", mouth, "--language", "fr") == []
+    twice = cli("voices", mouth, "--model", mouth)
+    assert (twice.returncode, "two models were named" in twice.stderr) == (2, True)
     echo("models/chat")
     echo("models/mute", **SPEAKS)
     told = cli("voices", "--models", tmp_path / "models")

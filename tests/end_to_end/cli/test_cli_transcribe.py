@@ -86,6 +86,7 @@ def test_a_translation_is_told_as_one(cli: Any, ear: Path, speech: Any) -> None:
     assert json.loads(done.stdout)["task"] == "translate"
     refused = cli("transcribe", speech(), "--model", ear, "--translate", "--language", "de")
     assert (refused.returncode, "--language and --translate" in refused.stderr) == (2, True)
+    assert "a translation finds out by itself what is spoken" in refused.stderr
 
 
 def test_the_language_is_passed_on_else_that_of_the_models_rule(
@@ -156,6 +157,31 @@ def test_what_fails_is_told_and_the_others_go_on(cli: Any, ear: Path, speech: An
     assert left(tmp_path) == {"a.mp3", "a.txt", "bad.mp3", "empty.mp3", "z.mp3", "z.txt"}
 
 
+def test_where_nothing_can_be_written_no_model_is_loaded(cli: Any, ear: Path, speech: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "taken.txt").write_text("mine")
+    crash = ("--model", ear, "--option", "crash=load")
+    talk = speech()
+    for arguments, told in (
+        ((tmp_path / "empty.mp3",), ["empty.mp3 is empty"]),
+        ((tmp_path,), ["is a folder"]),
+        ((tmp_path / "none.mp3",), ["none.mp3 cannot be read"]),
+        ((talk, "-o", "taken.txt"), ["is there already"]),
+        ((tmp_path / "none.mp3", tmp_path / "empty.mp3"), ["none.mp3 cannot be read", "empty.mp3 is empty"]),
+    ):
+        done = cli("transcribe", *arguments, *crash)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", len(told))
+        assert all(one in line for one, line in zip(told, done.stderr.splitlines(), strict=True))
+    said = cli("transcribe", "a.mp3", "b.mp3", *crash, "--json")
+    assert [one["error"]["code"] for one in json.loads(said.stdout)["files"]] == ["invalid_request"] * 2
+
+
+def test_a_refusal_speaks_of_the_file_and_of_options(cli: Any, ear: Path, speech: Any, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp3").write_bytes(b"\xff\xfe!")
+    done = cli("transcribe", "bad.mp3", "--model", ear)
+    assert (done.returncode, done.stderr.count("bad.mp3"), "Invalid '" in done.stderr) == (1, 1, False)
+
+
 def test_json_is_one_object_with_every_file(cli: Any, ear: Path, speech: Any, tmp_path: Path) -> None:
     done = cli("transcribe", speech("a.mp3"), "none.mp3", "--model", ear, "--json")
     assert done.returncode == 1
@@ -191,7 +217,7 @@ def test_the_largest_that_hears_is_taken_and_said(cli: Any, echo: Echo, speech: 
         echo(f"models/{name}", **more)
     done = cli("transcribe", speech(), "--models", folder)
     assert (done.returncode, done.stdout) == (0, "one two three four five\n")
-    assert done.stderr.startswith("large: no model was named, and 2 do this: large, small")
+    assert done.stderr.startswith("using large, the larger of 2 (also: small); --model names another")
     (tmp_path / "anyform.toml").write_text('default_model = "small"\n')
     told = cli.json("transcribe", speech(), "--models", folder)
     assert told["model"] == "small"
@@ -240,3 +266,5 @@ def test_a_terminal_shows_a_line_a_segment_and_how_far_it_is(cli: Any, ear: Path
     stays = [line.rstrip("\r").rpartition("\r")[2].removeprefix("\x1b[K") for line in shown.split("\n")]
     assert (code, stays) == (0, ["one two", "three four five", ""])
     assert "talk.mp3: 0:00 of 0:05" in shown
+    code, shown = cli.at_terminal("transcribe", "-", "--model", ear)
+    assert (code, "standard input is a terminal" in shown) == (2, True)

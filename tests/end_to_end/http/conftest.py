@@ -17,7 +17,7 @@ from openai import OpenAI
 from anyform.assembly import start
 from anyform.contract.errors import ModelNotFound
 from anyform.contract.events import Event
-from anyform.contract.facts import Settings
+from anyform.contract.facts import Metadata, Settings
 from anyform.contract.jobs import Job
 from anyform.contract.model import Stop
 from anyform.http.config import HttpConfig
@@ -78,6 +78,9 @@ class ScriptedRuntime:
         if model != "m":
             raise ModelNotFound(f"there is no model {model!r}.", model=model)
         return SimpleNamespace(name="m")
+
+    def metadata(self, entry: Any) -> Metadata:
+        return Metadata(tasks=("speak",))
 
     def rule(self, entry: Any) -> Rule:
         return Rule()

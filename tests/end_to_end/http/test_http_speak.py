@@ -285,6 +285,7 @@ def test_a_fault_after_it_is_seen(scripted: Any) -> None:
     for fields in ({"stream": True}, {"stream_format": "sse"}):
         *_, last = events(running.http.post(ROUTE, json=body(model="m", **{"response_format": "pcm", **fields})))
         assert last["error"]["message"] == "the second sentence broke."
+        assert last["type"] == "error"
     whole = running.http.post(ROUTE, json=body(model="m", response_format="pcm", stream=False))
     assert whole.status_code == 500
 
@@ -410,6 +411,19 @@ def test_voices(http: httpx.Client) -> None:
         ("bass", "speaker"),
         ("tenor", "speaker"),
     ]
+
+
+@pytest.mark.parametrize(("language", "expected"), [("en", ["alto", "bass"]), ("en-gb", ["bass"]), ("fr", [])])
+def test_voices_of_a_language(http: httpx.Client, language: str, expected: list[str]) -> None:
+    for model in ({}, {"model": "speaker"}):
+        told = http.get(VOICES, params={"language": language, **model}).json()["data"]
+        assert [voice["id"] for voice in told if voice["model"] == "speaker"] == expected
+
+
+@pytest.mark.parametrize("fields", [{"speed": 0}, {"speed": 3}, {"voice": "nobody"}, {"language": "tlh"}])
+def test_a_value_that_cannot_be_has_one_code(http: httpx.Client, fields: dict[str, Any]) -> None:
+    given = {"model": "speaker", "input": TEXT, "response_format": "pcm", **fields}
+    assert http.post(ROUTE, json=given).json()["error"]["code"] == "invalid_value"
 
 
 def test_voices_load_nothing(serve: Any, folder: Path, tmp_path: Path) -> None:

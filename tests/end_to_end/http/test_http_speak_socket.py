@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import struct
 import threading
@@ -261,6 +262,10 @@ QUERIES = [
     ("a sample rate of text", "model=speaker&sample_rate=high", "invalid_type", 1008, "sample_rate"),
     ("a speed of 0", "model=speaker&speed=0", "invalid_value", 1008, "speed"),
     ("a speed that is not a number", "model=speaker&speed=nan", "invalid_type", 1008, "speed"),
+    ("a speed that it has not", "model=speaker&speed=3", "invalid_value", 1008, "speed"),
+    ("a voice that it has not", "model=speaker&voice=nobody", "invalid_value", 1008, "voice"),
+    ("a blend with one", "model=speaker&voice=alto(2)%2Bnobody(1)", "invalid_value", 1008, "voice"),
+    ("a model that does not speak", "model=chatter", "unsupported", 1008, "model"),
     ("instructions", "model=speaker&instructions=Whisper", "unsupported_parameter", 1008, "instructions"),
     ("no model where several speak", "voice=alto", "missing_required_parameter", 1008, "model"),
 ]
@@ -283,12 +288,11 @@ MESSAGES: list[tuple[str, str | bytes, str, int, str | None]] = [
     ("half of a surrogate pair", '{"text": "\\ud800"}', "invalid_json", 1007, None),
     ("a binary message", b"\x00\x01", "not_text", 1003, None),
     ("no text", '{"speed": 1}', "missing_required_parameter", 1008, "text"),
-    ("an end of nothing", '{"final": true}', "missing_required_parameter", 1008, "text"),
-    ("an end of blanks", '{"text": " \\n", "final": true}', "missing_required_parameter", 1008, "text"),
     ("text that is a number", '{"text": 3}', "invalid_type", 1008, "text"),
     ("an end that is text", '{"text": "a", "final": "yes"}', "invalid_type", 1008, "final"),
     ("a speed of 0", '{"text": "a", "speed": 0}', "invalid_value", 1008, "speed"),
-    ("a speed that it has not", '{"text": "a.", "speed": 9, "final": true}', "invalid_request", 1008, "speed"),
+    ("a speed that it has not", '{"text": "a.", "speed": 9, "final": true}', "invalid_value", 1008, "speed"),
+    ("more than 1 MiB", json.dumps({"text": " " * 2**20}), "too_large", 1009, None),
     ("too much text", json.dumps({"text": "word " * 20_000}), "too_large", 1009, "text"),
 ]
 
@@ -305,12 +309,46 @@ def test_a_bad_message_is_told(server: Any, message: str | bytes, kind: str, cod
 
 
 def test_an_unknown_voice_and_a_model_that_does_not_speak(server: Any) -> None:
-    for query, param, said in (("model=speaker&voice=nobody", "voice", "alto"), ("model=chatter", None, "speaker")):
+    for query, param, said in (("model=speaker&voice=nobody", "voice", "alto"), ("model=chatter", "model", "speaker")):
         with opened(server, query) as line:
-            tell(line, text="Hello.", final=True)
             error, closed = ended(line)
         assert (error["param"], closed) == (param, 1008)
         assert said in error["message"]
+
+
+def test_a_voice_is_refused_before_the_model_is_loaded(alone: Any) -> None:
+    running = alone()
+    with opened(running, "voice=nobody") as line:
+        assert ended(line)[0]["param"] == "voice"
+    assert running.runtime.loaded() == []
+
+
+NOTHING = [{"final": True}, {"text": "", "final": True}, {"text": " \n", "final": True}]
+
+
+@pytest.mark.parametrize("message", NOTHING, ids=["no text", "empty", "blanks"])
+def test_an_end_of_nothing_is_answered(server: Any, message: dict[str, Any]) -> None:
+    with opened(server, "model=speaker&response_format=wav") as line:
+        tell(line, **message)
+        assert told(line) == (b"", {"type": "done", "duration": 0})
+        tell(line, text=TEXT, final=True)
+        tell(line, **message)
+        assert told(line)[1] == {"type": "done", "duration": 0.6}
+        assert told(line) == (b"", {"type": "done", "duration": 0})
+
+
+@pytest.mark.parametrize(
+    "bad", ["no JSON", b"\x00", '{"text": 3}', '{"text": "a", "speed": 9}', json.dumps({"text": " " * 2**20})]
+)
+def test_what_came_before_a_bad_message_is_spoken(server: Any, bad: str | bytes) -> None:
+    with opened(server, "model=slow-speaker") as line:
+        tell(line, text=TEXT, final=True)
+        tell(line, text="Again. And")
+        line.send(bad)
+        tell(line, text="Never.", final=True)
+        assert told(line) == (said(), {"type": "done", "duration": 0.6})
+        sound, last = told(line)
+        assert (sound, last["type"]) == (said("Again."), "error")
 
 
 def test_a_message_over_the_limit_of_bytes_closes(server: Any) -> None:
@@ -318,9 +356,26 @@ def test_a_message_over_the_limit_of_bytes_closes(server: Any) -> None:
         assert until_closed(lambda: tell(line, text=" " * 2_000_000)) in (None, 1009)  # or it has hung up before
 
 
-def test_text_that_waits_is_bounded(server: Any) -> None:
-    with opened(server, "model=slow-speaker") as line:
-        assert until_closed(lambda: tell(line, text="word. " * 1000)) == 1009
+def test_text_that_waits_is_bounded(scripted: Any) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def script(job: Job, stop: Stop) -> Iterator[Event]:
+        begun.set()
+        assert go.wait(20)
+        yield SOUND
+        yield Done()
+
+    with opened(scripted(script, speech_letters=20), "model=m") as line:
+        tell(line, text="One.", final=True)
+        assert begun.wait(20)
+        for _ in range(3):
+            tell(line, text="Two. Two.", final=True)
+        go.set()
+        for _ in range(3):
+            assert told(line)[0] == SOUND.data
+        error, closed = ended(line)
+    assert (error["code"], error["param"], closed) == ("too_large", "text", 1009)
+    assert "speech_letters" in error["message"]
 
 
 def test_a_fault_of_the_model_is_told_after_the_sound(scripted: Any) -> None:
@@ -424,8 +479,9 @@ def test_what_cannot_be_spoken_is_left_out(scripted: Any) -> None:
         tell(line, text="***", final=True)
         assert told(line) == (b"", {"type": "done", "duration": 0.02})
         tell(line, text="***", final=True)
-        error, closed = ended(line)
-    assert (error["param"], closed) == ("text", 1008)
+        assert told(line) == (b"", {"type": "done", "duration": 0})
+        tell(line, text="Two.", final=True)
+        assert told(line)[0] == SOUND.data
 
 
 def test_an_idle_socket_is_closed(alone: Any) -> None:
@@ -484,6 +540,21 @@ def test_a_page_of_elsewhere_opens_none(alone: Any, origin: Any, config: dict[st
     assert json.loads(refused.value.response.body or b"")["error"]["code"] == "refused"
 
 
+def test_a_refusal_is_one_line_and_no_error(alone: Any, caplog: pytest.LogCaptureFixture) -> None:
+    running = alone()
+    with caplog.at_level(logging.INFO):
+        with pytest.raises(InvalidStatus), opened(running, "", origin="https://evil.example"):  # type: ignore[arg-type]
+            pass
+        assert running.http.get("/v1/models", headers={"origin": "https://evil.example"}).status_code == 403
+        with pytest.raises(InvalidStatus), opened(running, "", origin="null"):  # type: ignore[arg-type]
+            pass
+        running.close()
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    told = [record.getMessage() for record in caplog.records if record.name == "anyform.http"]
+    assert [line.partition("]")[0] for line in told] == [f"[refused {PATH}", "[refused /v1/models", f"[refused {PATH}"]
+    assert "cors_origins" in told[0]
+
+
 def test_pages_that_may(alone: Any) -> None:
     good = "https://good.example"
     for config in ({"cors_origins": (good,)}, {"allowed_hosts": ("*",), "cors_origins": ("*",)}):
@@ -533,5 +604,6 @@ def test_the_end_of_the_server_ends_sockets(running: Any, tmp_path: Path) -> Non
         assert isinstance(busy.recv(20), bytes)
         server.close()
         for line in (idle, busy):
-            assert until_closed(lambda line=line: line.recv(20)) == 1012
+            error, closed = ended(line)
+            assert (error["code"], closed) == ("closed", 1012)
     runtime.close()

@@ -8,6 +8,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import openai
 import pytest
 from openai import OpenAI
 
+from anyform.assembly import start
+from anyform.contract.errors import Fault
 from anyform.contract.events import Done, Event, Progress, Segment
 from anyform.contract.jobs import Job
 from anyform.contract.model import Stop
@@ -325,3 +328,39 @@ def test_models_that_do_not_hear_are_a_400(client: OpenAI, http: httpx.Client) -
     with pytest.raises(openai.NotFoundError):
         client.audio.transcriptions.create(model="nobody", file=FILE)
     assert http.post(ROUTES[0], data={}, files={"file": FILE}).json()["error"]["param"] == "model"
+
+
+@pytest.mark.parametrize("default", ["", "speaker"])
+def test_who_names_no_model_means_the_one_that_hears(serve: Any, tmp_path: Path, default: str) -> None:
+    for name, tasks in (("speaker", ["speak"]), ("only", ["transcribe", "translate"])):
+        (tmp_path / f"{name}.echo.json").write_text(json.dumps({"format": "echo", "tasks": tasks}))
+    with closing(start(folders=[tmp_path], where="here", state=tmp_path)) as runtime:
+        http = serve(runtime, default_model=default).http
+        for route in ROUTES:
+            assert http.post(route, files={"file": FILE}).json()["text"] == "one two three four five"
+
+
+def test_of_several_that_hear_one_is_to_be_named(http: httpx.Client) -> None:
+    refused = http.post(ROUTES[0], files={"file": FILE}).json()["error"]
+    assert (refused["code"], refused["param"]) == ("missing_required_parameter", "model")
+    assert "hearer" in refused["message"]
+    assert "chatter" not in refused["message"]
+
+
+def test_a_fault_within_events_has_a_type(scripted: Any) -> None:
+    def script(job: Job, stop: Stop) -> Iterator[Event]:
+        yield Segment(start=0.0, end=1.0, text="one")
+        raise Fault("the second window broke.")
+
+    told = scripted(script).http.post(ROUTES[0], data={"model": "m", "stream": "true"}, files={"file": FILE}).text
+    last = json.loads(told.strip().rpartition("data: ")[2])
+    assert (last["type"], last["error"]["message"]) == ("error", "the second window broke.")
+
+
+def test_a_file_that_is_too_large_names_the_setting(scripted: Any) -> None:
+    http = scripted(lambda job, stop: iter([Done()]), media_bytes=2 * 1024**2, body_bytes=3 * 1024**2).http
+    for size, limit, name in ((2, 2, "media_bytes"), (4, 3, "body_bytes")):
+        file = ("a.wav", bytes(size * 1024**2 + 1))
+        refused = http.post(ROUTES[0], data={"model": "m"}, files={"file": file})
+        assert refused.status_code == 413
+        assert f"at most {limit} MiB, or raise the server's {name}" in refused.json()["error"]["message"]

@@ -43,7 +43,7 @@ def test_a_sentence_is_a_piece() -> None:
     assert [len(blob.data) for blob in blobs] == [2 * 2 * 2400, 2 * 2400, 2 * 2400]
     assert {blob.media_type for blob in blobs} == {"audio/pcm"}
     assert [blob.extra for blob in blobs] == [{"sample_rate": 24_000, "channels": 1}] * 3
-    assert done(events).extra == {"duration": 0.4, "sample_rate": 24_000}
+    assert done(events).extra == {"duration": 0.4, "sample_rate": 24_000, "voice": "alto"}
     assert done(events).usage.prompt_tokens == 4
 
 

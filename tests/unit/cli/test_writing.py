@@ -37,6 +37,12 @@ def test_of_a_file_that_was_not_ended_nothing_stays(tmp_path: Path, trouble: typ
     assert os.listdir(tmp_path) == ["a.mp3"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nobody can write")
+def test_a_file_that_cannot_be_made_is_told_by_its_own_name() -> None:
+    with pytest.raises(Invalid, match=r"^/proc/x\.wav cannot be written: "), whole(Path("/proc/x.wav"), force=False):
+        pass
+
+
 def test_what_is_there_stays_unless_it_is_forced(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(b"old")

@@ -62,6 +62,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_return() -> None:
         fault = refused.task.exception()
         assert isinstance(fault, Overloaded)
         assert fault.details["retry_after_s"] >= 1
+        assert "queue lets" in str(fault)
         other = Visit(gate, model="another")
         await settle()
         assert other.runs

@@ -44,9 +44,11 @@ def test_what_is_near_nothing_is_told_what_to_give(asked: str) -> None:
 
 
 def test_a_language_that_a_model_does_not_know() -> None:
-    with pytest.raises(Unsupported, match="knows 2 others") as caught:
+    with pytest.raises(Unsupported, match="it knows de, en") as caught:
         code("finnish", ("en", "de"))
     assert caught.value.details["param"] == "language"
+    with pytest.raises(Unsupported, match="knows 13 others"):
+        code("finnish", list(NAMES)[:13])
     with pytest.raises(Unsupported, match="English only"):
         code("de", None)
     assert code("English", None) == "en"

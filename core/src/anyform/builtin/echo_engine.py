@@ -246,7 +246,7 @@ class EchoModel:
             finishes=(Finish(reason="cancelled" if stop.is_set() else "stop"),),
             usage=Usage(prompt_tokens=used),
             generate_s=time.monotonic() - began,
-            extra={"duration": samples / echo_speech.RATE, "sample_rate": echo_speech.RATE},
+            extra={"duration": samples / echo_speech.RATE, "sample_rate": echo_speech.RATE, "voice": voice},
         )
 
     def _admit(self, tokens: Sequence[str], answer: int = 1) -> int:

@@ -25,7 +25,7 @@ DOES = {"transcribe": "writes down speech", "translate": "translates speech", "s
 PULL = {
     "transcribe": "anyform pull Systran/faster-whisper-small",
     "translate": "anyform pull Systran/faster-whisper-small",
-    "speak": "anyform pull onnx-community/Kokoro-82M-v1.0-ONNX",
+    "speak": "anyform pull onnx-community/Kokoro-82M-v1.0-ONNX:fp32",
 }
 """What fetches one to begin with."""
 
@@ -55,7 +55,7 @@ def opened_to(
         default = _default(runtime, config.default_model)
         name = next((one.entry.name for one in able if one.entry.name == default), able[0].entry.name)
         if len(able) > 1 and name != default:
-            _tell(name, f"no model was named, and {len(able)} do this: {_listed(able)}; --model names another")
+            _say(f"using {name}, {_why(name, able)} (also: {_listed(able, name)}); --model names another")
         yield runtime, name
 
 
@@ -87,7 +87,7 @@ def _able(runtime: Runtime, task: str, suits: Suits) -> list[Description]:
 
 def _rank(one: Description, suits: Suits) -> tuple[int, int, int]:
     assert one.metadata
-    return suits(one.metadata), one.metadata.parameters or 0, one.entry.size_bytes
+    return suits(one.metadata), one.entry.size_bytes, one.metadata.parameters or 0
 
 
 def _default(runtime: Runtime, name: str) -> str:
@@ -98,11 +98,23 @@ def _default(runtime: Runtime, name: str) -> str:
         return ""
 
 
-def _listed(able: Sequence[Description], few: int = 5) -> str:
-    names = [one.entry.name for one in able]
+def _why(name: str, able: Sequence[Description]) -> str:
+    """Why it is *name* that is taken of *able*."""
+    sizes = {one.entry.name: one.entry.size_bytes for one in able}
+    if sizes[name] < max(sizes.values()):
+        return f"which of {len(able)} suits best what is asked for"
+    return f"the {'larger' if len(able) == 2 else 'largest'} of {len(able)}"
+
+
+def _listed(able: Sequence[Description], but: str, few: int = 5) -> str:
+    names = [one.entry.name for one in able if one.entry.name != but]
     return ", ".join(names[:few]) + (f" and {len(names) - few} more" if len(names) > few else "")
 
 
 def _tell(name: str, choice: str) -> None:
     if choice:
-        errors().line(errors().paint(f"{name}: {choice}", "dim"))
+        _say(f"{name}: {choice}")
+
+
+def _say(text: str) -> None:
+    errors().line(errors().paint(text, "dim"))

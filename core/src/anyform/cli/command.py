@@ -15,7 +15,12 @@ from anyform.cli.complaint import MISUSED, complain
 from anyform.cli.overview import COMMANDS
 from anyform.cli.parser import EXIT, Parser
 
-FAILED = 1
+FAILED, TERMINATED = 1, 143
+"""What a shell shows for SIGTERM is 128 and its number."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
 
 
 class Command(Protocol):
@@ -46,6 +51,8 @@ def dispatch(arguments: list[str]) -> int:
         return _execute(command, parser.read(rest))
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else FAILED
+    except Terminated:
+        return TERMINATED
 
 
 def _execute(command: Command, args: Namespace) -> int:
@@ -144,4 +151,4 @@ def _end_on_terminate() -> None:
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Terminated

@@ -80,7 +80,7 @@ def _print(
     pairs(terminal, [(name, value) for name, value in _facts(entry, metadata, decision, verdicts, told) if value])
     if told:
         terminal.line()
-        table(terminal, HEAD, [_row(memory, sound) for memory in told])
+        _table(terminal, told, sound)
         sure = f"estimated ({told[0].confidence:.0%} sure)"
         for line in wrapped(f"{sure}: {told[0].why}", terminal.width) if told[0].why else ():
             terminal.line(terminal.paint(line, "dim"))
@@ -115,7 +115,7 @@ def _facts(
         ("model", f"{entry.match.format} {metadata.quantization}".rstrip() + f", {size(entry.size_bytes)}{trained}"),
         ("runs on", _engine(verdicts)),
         ("loads with", f"{decision.context} tokens ({decision.context_why})" if decision.context else ""),
-        ("at once", _at_once(told[0].parallel) if told else ""),
+        ("at once", _at_once(told[0]) if told else ""),
         ("free", free if told else ""),
     ]
 
@@ -128,8 +128,21 @@ def _engine(verdicts: Sequence[Verdict]) -> Cell:
     return (f"nothing here: {verdicts[0].plugin}: {verdicts[0].refusal}" if verdicts else "no backend", "red")
 
 
-def _at_once(parallel: int) -> str:
-    return f"{parallel} requests, each with the whole context" if parallel > 1 else "1 request"
+def _at_once(memory: Memory) -> str:
+    if memory.parallel <= 1:
+        return "1 request"
+    return f"{memory.parallel} requests" + (", each with the whole context" if memory.context else "")
+
+
+def _table(terminal: Terminal, told: Sequence[Memory], sound: bool) -> None:
+    """A row a context; of a model without one, what does not apply is left out."""
+    rows = [_row(memory, sound) for memory in told]
+    applies = {
+        "CONTEXT": any(memory.context for memory in told),
+        "KV CACHE": any(memory.context or memory.cache_bytes for memory in told),
+    }
+    kept = [number for number, name in enumerate(HEAD) if applies.get(name, True)]
+    table(terminal, [HEAD[number] for number in kept], [[row[number] for number in kept] for row in rows])
 
 
 def _row(memory: Memory, sound: bool) -> list[Cell]:

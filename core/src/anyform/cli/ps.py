@@ -49,7 +49,7 @@ def execute(args: Namespace) -> int:
 def _print(terminal: Terminal, models: Sequence[Mapping[str, Any]]) -> None:
     table(terminal, HEAD, [_row(model) for model in models])
     for model in models:
-        if model.get("context_why"):
+        if model.get("context") is not None and model.get("context_why"):
             context = f"{model.get('model')}: context {model.get('context')}: {model['context_why']}"
             terminal.line(terminal.paint(context, "dim"))
         for note in dict.fromkeys((*model.get("reductions", ()), *model.get("warnings", ()))):
@@ -88,7 +88,7 @@ def _row(model: Mapping[str, Any]) -> list[Cell]:
         str(model.get("status", "-")),
         str(model.get("plugin") or model.get("runtime") or "-"),
         str(model.get("device") or "-"),
-        f"{model.get('context') or '-'} x {model.get('parallel') or '-'}",
+        f"{model['context']} x {model.get('parallel') or '-'}" if model.get("context") else "-",
         str(model.get("active", "-")),
         size(memory) if memory else "-",
         str(model.get("pid") or "-"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,17 +18,17 @@ from anyform.cli.chosen import add_choice, opened_to
 from anyform.cli.opening import Where
 from anyform.cli.parser import misused
 from anyform.cli.run import load, piped
+from anyform.cli.suiting import check_speaking, in_words, speaks
 from anyform.cli.terminal import errors, output
 from anyform.cli.writing import add_force, check, whole
 from anyform.config import Log
-from anyform.contract.errors import Invalid
+from anyform.contract.errors import Fault, Invalid
 from anyform.contract.events import Blob, Done, Progress
 from anyform.contract.jobs import Speak
 from anyform.journal import begin
 from anyform.sound.encode import FORMATS, Encoder, prepare
 
 if TYPE_CHECKING:
-    from anyform.contract.facts import Metadata
     from anyform.kernel.runtime import Runtime
 
 PIPE = "-"
@@ -74,22 +75,26 @@ def execute(args: Namespace) -> int:
     text = _text(args)
     if target is not None:
         check(target, args.force)
+    _hint_at_file(args.text, args.output)
     prepare(form)
     begin(Log(level=args.log_level or "warning"), short=True)
     where: Where = "here" if args.here else "worker"
-    with opened_to(Speak.task, args, where, lambda known: _suits(known, args.voice, args.language)) as opened:
+    with opened_to(Speak.task, args, where, lambda known: speaks(known, args.voice, args.language)) as opened:
         runtime, name = opened
-        job = _job(args, text, runtime.rule(runtime.find(name)).request)
-        load(runtime, name, job)
-        backend = next((one.backend for one in runtime.loaded() if one.model == name), None)
-        began = monotonic()
+        entry = runtime.find(name)
+        job = _job(args, text, runtime.rule(entry).request)
+        check_speaking(name, runtime.metadata(entry), job.voice, job.speed, job.language)
         with ExitStack() as ending:
             file = sys.stdout.buffer if target is None else ending.enter_context(whole(target, args.force))
+            load(runtime, name, job)
+            backend = next((one.backend for one in runtime.loaded() if one.model == name), None)
+            began = monotonic()
             tape = Tape(file, form, whole=target is not None)
-            _speak(runtime, name, job, tape)
+            told = _speak(runtime, name, job, tape)
         took_s = monotonic() - began
     if args.json:
-        said = {"model": name, "backend": backend, "output": target, "voice": job.voice, **tape.told()}
+        voice = told.get("voice") or job.voice or None
+        said = {"model": name, "backend": backend, "output": target, "voice": voice, **tape.told()}
         print(document.text({**said, "took_s": round(took_s, 3)}))
     elif target is not None:
         output().line(str(target))
@@ -135,9 +140,10 @@ class Tape:
         self._bytes += len(data)
 
 
-def _speak(runtime: Runtime, name: str, job: Speak, tape: Tape) -> None:
-    """Have the model speak onto *tape*, showing on a terminal how far it is."""
+def _speak(runtime: Runtime, name: str, job: Speak, tape: Tape) -> Mapping[str, Any]:
+    """Have the model speak onto *tape*, showing on a terminal how far it is; what it says of it at the end."""
     terminal, total, pieces, done = errors(), 0, 0, 0
+    told: Mapping[str, Any] = {}
     try:
         with Answer(lambda stop: runtime.generate(name, job, stop)) as events:
             for event in events:
@@ -148,10 +154,30 @@ def _speak(runtime: Runtime, name: str, job: Speak, tape: Tape) -> None:
                     pieces += 1
                 elif isinstance(event, Done):
                     tape.end()
+                    told = event.extra
                 spoken = min(max(done, pieces), total)
                 terminal.status(f"spoken: {spoken} of {total} sentences, {tape.duration_s:.0f} s")
+    except Fault as fault:
+        fault.message = in_words(fault)
+        raise
     finally:
         terminal.status("")
+    return told
+
+
+def _hint_at_file(words: Sequence[str], output: str) -> None:
+    """Say how the text of a file is spoken, where the file's name is about to be."""
+    if len(words) == 1 and words[0] != PIPE and _is_file(words[0]):
+        into = f" -o {quote(output)}" if output else ""
+        told = f"there is a file of that name; to speak its text: anyform say{into} < {quote(words[0])}"
+        errors().line(errors().paint(told, "yellow"))
+
+
+def _is_file(words: str) -> bool:
+    try:
+        return Path(words).is_file()
+    except (OSError, ValueError):  # no name of a file, such as a long text
+        return False
 
 
 def _form(args: Namespace) -> str:
@@ -201,20 +227,13 @@ def _job(args: Namespace, text: str, request: Mapping[str, Any]) -> Speak:
     )
 
 
-def _suits(known: Metadata, voice: str, language: str) -> int:
-    """Whether a model has *voice*, which may be a blend, and knows *language*; each where it is asked for."""
-    voices = known.extra.get("voices", ())
-    spoken = {str(one.get("language", "")).lower() for one in voices}
-    spoken |= {language.partition("-")[0] for language in spoken}
-    fits = not voice or any(str(one.get("id", "")) in voice for one in voices)
-    return 2 * fits + (not language or language.lower() in spoken)
-
-
 def _speed(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < number < float("inf"):
+    if number == float("inf"):
+        raise ArgumentTypeError(f"{text} is no speed; 1 is the voice's own, 2 twice as fast")
+    if not number > 0:
         raise ArgumentTypeError(f"{text} is not over 0")
     return number

@@ -19,6 +19,7 @@ from anyform.cli.chosen import add_choice, opened_to
 from anyform.cli.complaint import complain
 from anyform.cli.parser import misused
 from anyform.cli.run import load, printable
+from anyform.cli.suiting import check_hearing, hears, in_words
 from anyform.cli.terminal import Terminal, errors, output
 from anyform.cli.transcript import ENDINGS, Transcript
 from anyform.cli.writing import add_force, check, whole
@@ -27,16 +28,20 @@ from anyform.contract.errors import Fault, Invalid
 from anyform.contract.events import Done, Progress, Segment
 from anyform.contract.jobs import Sound, Transcribe, Translate
 from anyform.journal import begin
-from anyform.sound.language import NAMES
 
 if TYPE_CHECKING:
-    from anyform.contract.facts import Metadata
     from anyform.kernel.runtime import Runtime
 
 PIPE = "-"
 """Standard input or output."""
 FILE_BYTES = 1_000_000_000
 """What a worker can be sent."""
+NOT_TRANSLATED = {
+    "language": "a translation finds out by itself what is spoken",
+    "words": "the words of a translation have no times",
+    "vad": "a translation hears all of it",
+}
+"""Options that a translation has not, and why."""
 DESCRIPTION = """\
 Write down what is said in each FILE, sound or film of any codec; `-` is standard input. Of one FILE the text goes to
 standard output, of several into a file beside each, unless -o or --output-dir says where; then standard output has the
@@ -85,13 +90,17 @@ def execute(args: Namespace) -> int:
     _check_wishes(args, form)
     if args.output_dir is not None:
         args.output_dir.mkdir(parents=True, exist_ok=True)
-    if len(takes) == 1 and takes[0].target is not None:
-        check(takes[0].target, args.force)
+    if hopeless := _hopeless(takes, args):
+        if args.json:
+            print(document.text({"model": None, "backend": None, "files": hopeless}))
+        return 1
     begin(Log(level=args.log_level or "warning"), short=True)
     task = Translate.task if args.translate else Transcribe.task
-    with opened_to(task, args, "here" if args.here else "worker", lambda known: _suits(known, args.language)) as opened:
+    with opened_to(task, args, "here" if args.here else "worker", lambda known: hears(known, args.language)) as opened:
         runtime, name = opened
-        wish = _wish(args, runtime.rule(runtime.find(name)).request)
+        entry = runtime.find(name)
+        wish = _wish(args, runtime.rule(entry).request)
+        check_hearing(runtime.metadata(entry), str(wish.get("language", "")))
         load(runtime, name, _job(wish, b"", args.translate))
         backend = next((one.backend for one in runtime.loaded() if one.model == name), None)
         told = _all(Typist(runtime, name, form, wish, args), takes, args.json)
@@ -139,7 +148,7 @@ class Typist:
             try:
                 self._hear(job, page, f"{Path(take.file).name}{which}")
             except Fault as fault:
-                fault.message = f"{take.file}: {fault.message}"
+                fault.message = in_words(fault, take.file)
                 raise
         if take.target is not None and not args.json:
             output().line(str(take.target))
@@ -234,16 +243,56 @@ def _check_wishes(args: Namespace, form: str) -> None:
     """Complains of options that do not go together."""
     if args.words and form in ("text", "json") and not args.json:
         misused(f"{form} has no place for the times of words.", "Add --format verbose_json, srt or vtt.", args.json)
-    for name in ("language", "words", "vad"):
+    for name, why in NOT_TRANSLATED.items():
         if args.translate and getattr(args, name):
-            misused(f"--{name} and --translate do not go together.", "Leave one of them out.", args.json)
+            misused(f"--{name} and --translate do not go together: {why}.", f"Leave out --{name}.", args.json)
+    if PIPE in args.files and sys.stdin.isatty():
+        misused("standard input is a terminal, which gives no sound.", "Name a file, or pipe one in.", args.json)
 
 
-def _suits(known: Metadata, language: str) -> int:
-    """Whether a model knows *language*, a code or an English name; without one, whether it knows several."""
-    languages: Sequence[str] = known.extra.get("languages", ())
-    wanted = language.strip().lower()
-    return any(wanted in (code, NAMES.get(code)) for code in languages) if wanted else len(languages) != 1
+def _hopeless(takes: Sequence[Take], args: Namespace) -> list[Mapping[str, Any]]:
+    """What is wrong with each file or its target, told, where all have something wrong: no model is loaded for that.
+
+    Of a single one it is raised.
+    """
+    troubles: list[tuple[Take, Fault]] = []
+    for take in takes:
+        try:
+            if take.target is not None:
+                check(take.target, args.force)
+            _check_file(take.file)
+        except Fault as trouble:
+            if len(takes) == 1:
+                raise
+            troubles.append((take, trouble))
+    if len(troubles) < len(takes):
+        return []
+    return [{"file": take.file, "error": _complaint(take.file, trouble, args.json)} for take, trouble in troubles]
+
+
+def _check_file(file: str) -> None:
+    """Raises Invalid for none, a folder, an empty one, and one that is too large."""
+    if file == PIPE:
+        return
+    path = Path(file)
+    try:
+        if path.is_dir():
+            raise Invalid(f"{file} is a folder.", "Name the sounds in it.")
+        size_bytes = path.stat().st_size
+        if path.is_file():
+            path.open("rb").close()
+            _check_size(file, size_bytes)
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror or error}.", "Check the spelling of the path.") from None
+
+
+def _check_size(file: str, size_bytes: int) -> None:
+    if not size_bytes:
+        raise Invalid(f"{'standard input' if file == PIPE else file} is empty.", "Give a sound.")
+    if size_bytes > FILE_BYTES:
+        raise Invalid(
+            f"{file} has more than {FILE_BYTES} bytes.", "Take its sound alone, such as with ffmpeg, or cut it."
+        )
 
 
 def _wish(args: Namespace, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -265,10 +314,9 @@ def _job(wish: Mapping[str, Any], data: bytes, translate: bool) -> Transcribe | 
 
 
 def _read(file: str) -> bytes:
-    """The whole of *file*. Raises Invalid for none, an empty one, and one that is too large."""
+    """The whole of *file*. Raises as `_check_file` does."""
+    _check_file(file)
     try:
-        if file != PIPE and Path(file).is_dir():
-            raise Invalid(f"{file} is a folder.", "Name the sounds in it.")
         stream = sys.stdin.buffer if file == PIPE else Path(file).open("rb")  # noqa: SIM115
         with ExitStack() as closing:
             if file != PIPE:
@@ -276,12 +324,7 @@ def _read(file: str) -> bytes:
             data = stream.read(FILE_BYTES + 1)
     except OSError as error:
         raise Invalid(f"{file} cannot be read: {error.strerror or error}.", "Check the spelling of the path.") from None
-    if not data:
-        raise Invalid(f"{'standard input' if file == PIPE else file} is empty.", "Give a sound.")
-    if len(data) > FILE_BYTES:
-        raise Invalid(
-            f"{file} has more than {FILE_BYTES} bytes.", "Take its sound alone, such as with ffmpeg, or cut it."
-        )
+    _check_size(file, len(data))
     return data
 
 

@@ -56,14 +56,24 @@ def _verdicts(config: Config, target: str) -> list[dict[str, Any]]:
         with opened(config) as runtime:
             return _all(runtime, [found(runtime, target, paths=True)])
     alone = replace(config.models, paths=(path,), folders=(), sources=())
+    listed = replace(config, models=replace(alone, paths=(), folders=(path,)))
     try:
-        return _all_of(replace(config, models=alone))
+        with opened(replace(config, models=alone)) as runtime:
+            entries = runtime.library.entries()
+            if not path.is_dir() or (len(entries) == 1 and _lies_at(entries[0], path)):
+                return _all(runtime, entries)
     except UnknownFormat as stranger:
-        below = _all_of(replace(config, models=replace(alone, paths=(), folders=(path,)))) if path.is_dir() else []
-        return below or [_unknown(target, stranger)]
+        return (_all_of(listed) if path.is_dir() else []) or [_unknown(target, stranger)]
+    return _all_of(listed)
+
+
+def _lies_at(entry: Entry, path: Path) -> bool:
+    """Whether a model lies in *path* itself, which may have parts in folders of their own."""
+    return any("/" not in name for name in entry.match.files) and Path(entry.path).resolve() == path.resolve()
 
 
 def _all_of(config: Config) -> list[dict[str, Any]]:
+    """Of everything in a folder, under the names of `anyform list`."""
     with opened(config) as runtime:
         return _all(runtime, runtime.library.entries())
 

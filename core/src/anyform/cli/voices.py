@@ -11,6 +11,7 @@ from anyform.cli import document
 from anyform.cli.arguments import add_json, add_library, add_offline, read_config
 from anyform.cli.chosen import none
 from anyform.cli.opening import opened, opened_for
+from anyform.cli.parser import misused
 from anyform.cli.table import Cell, table
 from anyform.cli.terminal import output
 from anyform.contract.errors import Unsupported
@@ -27,7 +28,8 @@ HEAD = ("VOICE", "NAME", "LANGUAGE", "MODEL")
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     text = "a file, a folder, or a name; without it all that speak"
-    parser.add_argument("--model", default="", metavar="MODEL", help=text)
+    parser.add_argument("named", nargs="?", default="", metavar="MODEL", help=text)
+    parser.add_argument("--model", default="", metavar="MODEL", help="the same")
     parser.add_argument("--language", default="", metavar="L", help="those of a language alone, such as en or en-GB")
     add_json(parser)
     add_offline(parser)
@@ -36,10 +38,19 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> int:
     """Print one row a voice."""
+    if args.named and args.model:
+        misused(f"two models were named: {args.named} and {args.model}.", "Name one.", args.json)
+    args.model = args.model or args.named
     with _speaking(args) as models:
         found = [{"model": name, **voice} for name, known in models for voice in _voices(known, args.language)]
+        there = sorted(
+            {str(voice["language"]) for _, known in models for voice in _voices(known, "") if voice.get("language")}
+        )
     if args.json:
         document.show(found)
+    elif not found:
+        known = f"there are {', '.join(there)}" if there else "nothing is known of their languages"
+        output().line(f"no voice speaks {args.language}; {known}" if args.language else "no voice is known")
     else:
         table(output(), HEAD, [_row(voice) for voice in found])
     return 0

@@ -35,6 +35,15 @@ def check(path: Path, force: bool) -> None:
         raise Occupied(f"{path} is there already.", "Write elsewhere, or over it with --force.", file=str(path))
 
 
+def _made(beside: Path, named: Path) -> BinaryIO:
+    """*beside*, new and open. Raises Invalid that tells of *named*, for which it stands."""
+    try:
+        return beside.open("xb")
+    except OSError as error:
+        why = error.strerror or error
+        raise Invalid(f"{named} cannot be written: {why}.", "Check the permissions, or write elsewhere.") from None
+
+
 @contextmanager
 def whole(path: Path, force: bool) -> Iterator[BinaryIO]:
     """Writes *path*, which appears when the `with` block ends; where it fails, nothing stays and nothing is changed.
@@ -47,10 +56,10 @@ def whole(path: Path, force: bool) -> Iterator[BinaryIO]:
         with path.open("wb") as stream:
             yield stream
         return
-    path = Path(os.path.realpath(path))  # a link stays one, to the new file
+    named, path = path, Path(os.path.realpath(path))  # a link stays one, to the new file
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("xb") as file:
+        with _made(beside, named) as file:
             if path.exists():
                 shutil.copymode(path, beside)
             yield file

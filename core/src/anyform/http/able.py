@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from anyform.contract.errors import Fault, Unsupported
 
 if TYPE_CHECKING:
+    from anyform.contract.facts import Metadata
+    from anyform.kernel.entry import Entry
     from anyform.kernel.runtime import Runtime
 
 SHOWN = 5
@@ -17,16 +19,18 @@ SHOWN = 5
 
 def told(runtime: Runtime, refusal: Unsupported, task: str) -> Unsupported:
     """*refusal* of a model that does not do *task*, with the models here that do."""
-    names = list(islice(_able(runtime, task), SHOWN + 1))
+    names = [entry.name for entry, _ in islice(doing(runtime, task), SHOWN + 1)]
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     hint = f"Models here that do: {shown}." if names else f"No model here does {task}."
     return Unsupported(refusal.message, hint, suggestions=refusal.suggestions, **refusal.details, able=names[:SHOWN])
 
 
-def _able(runtime: Runtime, task: str) -> Iterator[str]:
+def doing(runtime: Runtime, task: str) -> Iterator[tuple[Entry, Metadata]]:
+    """All models that do *task*. Reads those of which nothing is known yet."""
     for entry in runtime.library.entries():
         try:
-            if task in runtime.metadata(entry).tasks:
-                yield entry.name
+            metadata = runtime.metadata(entry)
         except Fault:  # unreadable, which is told of where it is asked for
             continue
+        if task in metadata.tasks:
+            yield entry, metadata

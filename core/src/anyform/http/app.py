@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from anyform import __version__
 from anyform.contract.errors import Fault
+from anyform.contract.jobs import Speak, Transcribe, Translate
 from anyform.http import (
     chat,
     classification,
@@ -51,6 +52,12 @@ if TYPE_CHECKING:
     from anyform.sources.hubpulls import Pulls
 
 log = logging.getLogger("anyform.http")
+TASKS = {
+    "/v1/audio/transcriptions": Transcribe.task,
+    "/v1/audio/translations": Translate.task,
+    "/v1/audio/speech": Speak.task,
+}
+"""Resources that few models serve: who names none means one that does."""
 
 
 def create(runtime: Runtime, config: HttpConfig | None = None, pulls: Pulls | None = None) -> FastAPI:
@@ -105,7 +112,8 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         "/v1/audio/speech": partial(speech.read, letters=service.config.speech_letters),
     }
     for path, read in reads.items():
-        app.add_api_route(path, _endpoint(service, read), methods=["POST"], response_model=None)
+        endpoint = _endpoint(service, read, TASKS.get(path, ""))
+        app.add_api_route(path, endpoint, methods=["POST"], response_model=None)
 
 
 def _without(read: Callable[[Mapping[str, Any]], Ask]) -> Read:
@@ -113,10 +121,10 @@ def _without(read: Callable[[Mapping[str, Any]], Ask]) -> Read:
     return lambda body, media: read(body)
 
 
-def _endpoint(service: Service, read: Read) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(service: Service, read: Read, task: str) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            return await service.answer(request, read)
+            return await service.answer(request, read, task)
         except Fault as refusal:
             service.metrics.refused(request.url.path, refusal)
             raise

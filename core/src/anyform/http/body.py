@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from anyform.contract.errors import Invalid, TooLarge
 from anyform.http.fault import WrongEncoding
+from anyform.http.media import size
 
 DEPTH = 128
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -45,7 +46,9 @@ def _announced(length: str, limit: int) -> None:
 
 def _too_large(limit: int) -> NoReturn:
     raise TooLarge(
-        f"The request body is larger than {limit} bytes.", "Send less, or raise the server's body limit.", limit=limit
+        f"The request body is larger than {limit} bytes.",
+        f"Send at most {size(limit)}, or raise the server's body_bytes.",
+        limit=limit,
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from anyform.contract.errors import Fault
+from anyform.contract.errors import Fault, ModelNotFound
+from anyform.http import able
+from anyform.http.fields import Missing
 from anyform.kernel.rule import Rule
 
 if TYPE_CHECKING:
@@ -50,6 +53,20 @@ class Defaults:
     def forget(self) -> None:
         """Names may mean other models now."""
         self._rules.clear()
+
+
+def usual(runtime: Runtime, default: str, task: str) -> str:
+    """The model of who names none: *default*, if it does *task*, or the only one that does. Raises Missing."""
+    names = [entry.name for entry, _ in able.doing(runtime, task)]
+    if default:
+        with suppress(ModelNotFound):
+            if runtime.find(default).name in names:
+                return default
+    if len(names) == 1:
+        return names[0]
+    shown = ", ".join(names[: able.SHOWN]) + (", ..." if len(names) > able.SHOWN else "")
+    hint = f"Models here that {task}: {shown}." if names else f"No model here {task}s."
+    raise Missing("Missing required parameter: 'model'.", hint, param="model")
 
 
 def completed(body: dict[str, Any], rule: Rule) -> dict[str, Any]:

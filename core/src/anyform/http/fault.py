@@ -111,9 +111,14 @@ def encode(fault: Fault) -> bytes:
     return json.dumps(body(fault)).encode("ascii")
 
 
-def event(fault: Fault) -> bytes:
+def typed(fault: Fault) -> dict[str, Any]:
+    """The error body as an event that says its type."""
+    return {"type": "error", **body(fault)}
+
+
+def event(fault: Fault, has_type: bool = False) -> bytes:
     """The server-sent event that ends a stream which had begun well."""
-    return b"data: " + encode(fault) + b"\n\n"
+    return b"data: " + json.dumps(typed(fault) if has_type else body(fault)).encode("ascii") + b"\n\n"
 
 
 def headers(fault: Fault) -> dict[str, str]:

@@ -111,7 +111,7 @@ class _Budget:
         if self._left < 0:
             raise TooLarge(
                 f"what the request names has more than {self._limit} bytes in all.",
-                "Name fewer, or smaller ones.",
+                "Name fewer, or smaller ones; or raise the server's body_bytes.",
                 param=param,
                 limit=self._limit,
             )

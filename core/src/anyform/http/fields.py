@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from anyform.contract.errors import Invalid, Unsupported
+from anyform.contract.errors import Fault, Invalid, Unsupported
 
 
 class Written(str):
@@ -74,6 +74,15 @@ def mistyped(param: str, wanted: str, value: Any, hint: str = "") -> NoReturn:
     """Refuse the type of *param*."""
     got = "null" if value is None else KINDS.get(type(value), "something else")
     raise WrongType(f"Invalid type for '{param}': expected {wanted}, but got {got} instead.", hint, param=param)
+
+
+def judged(error: Exception, names: Collection[str]) -> Exception:
+    """*error*; where a model refuses the value of one of these fields, as the same refusal of a reader of fields."""
+    if type(error) is not Invalid or error.details.get("param") not in names:
+        return error
+    made = Fault.revive({**error.as_dict(), "code": WrongValue.code})
+    made.__cause__ = error.__cause__
+    return made
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

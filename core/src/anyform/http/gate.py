@@ -43,7 +43,7 @@ class Gate:
         if line.present >= self._queue + line.parallel:
             raise Overloaded(
                 f"{line.present} requests for {model} run or wait already.",
-                "Try again later.",
+                f"Try again later. The server's queue lets {self._queue} wait.",
                 retry_after_s=line.wait_s(),
             )
         place = Place(line)

@@ -14,6 +14,14 @@ from anyform.contract.errors import RefusedRequest
 from anyform.http import fault
 from anyform.http.config import HttpConfig
 
+SHOWN = 200
+"""Letters of a header in a refusal."""
+ELSEWHERE = (
+    "To let its pages call this server, add it to cors_origins in anyform.toml; a further name of this server itself"
+    " goes to allowed_hosts (--allow-host)."
+)
+NULL = "It is what a page says that was opened from a file, or is kept from saying more: serve it over http."
+
 
 class Guard:
     """ASGI middleware: answers 403 to a Host or Origin that is not this server's."""
@@ -30,6 +38,7 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, send)
         else:
+            fault.tell(refusal, str(scope.get("path", "")))
             await fault.response(refusal)(scope, receive, send)
 
     def _judge(self, scope: Scope) -> RefusedRequest | None:
@@ -44,13 +53,11 @@ class Guard:
                 origin = value.decode("latin-1")
         if host and not (self._open or self._knows(host)):
             return RefusedRequest(
-                f"Host '{host}' is not this server's.", "Allow it with --allow-host, or allowed_hosts in anyform.toml."
+                f"Host '{host[:SHOWN]}' is not this server's.",
+                "Allow it with --allow-host, or allowed_hosts in anyform.toml.",
             )
         if origin and not self._trusts(origin, host):
-            return RefusedRequest(
-                f"Origin '{origin}' is not allowed.",
-                "Allow its host with --allow-host, or allowed_hosts in anyform.toml.",
-            )
+            return RefusedRequest(f"Origin '{origin[:SHOWN]}' is not allowed.", NULL if origin == "null" else ELSEWHERE)
         return None
 
     def _knows(self, host: str) -> bool:
@@ -59,7 +66,10 @@ class Guard:
         return not self._local and not self._allowed
 
     def _trusts(self, origin: str, host: str) -> bool:
-        """The server's own pages, and programs that name a scheme of their own; "null" may be any page at all."""
+        """Pages of `cors_origins`, the server's own, those of its further names, and those of any port of this machine.
+
+        So may programs that name a scheme of their own, such as tauri://localhost; "null" may be any page at all.
+        """
         if origin.lower() in self._origins:
             return True
         try:

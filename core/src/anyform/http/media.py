@@ -186,4 +186,10 @@ def decode(text: str, param: str, limit: int) -> bytes:
 
 def too_large(param: str, limit: int) -> NoReturn:
     """Refuse what has more than *limit* bytes."""
-    raise TooLarge(f"'{param}' holds more than {limit} bytes.", "Send a smaller one.", param=param, limit=limit)
+    hint = f"Send one of at most {size(limit)}, or raise the server's media_bytes."
+    raise TooLarge(f"'{param}' holds more than {limit} bytes.", hint, param=param, limit=limit)
+
+
+def size(count: int) -> str:
+    """So many bytes in words: 25 MiB."""
+    return f"{count / 1024**2:.3g} MiB" if count >= 1024**2 else f"{count:,} bytes"

@@ -54,6 +54,10 @@ class Ask:
     """The field that holds the prompt; a prompt over the context is blamed on it."""
     heavy: bool = False
     """Whether writing takes long enough to be done in a thread."""
+    typed: bool = False
+    """Whether each event of its stream says its `type`; then a fault does too."""
+    judged: tuple[str, ...] = ()
+    """Fields of which the model alone knows what values there are."""
 
 
 def head(model: str) -> Head:

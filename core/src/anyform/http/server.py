@@ -22,8 +22,9 @@ from anyform.contract.facts import Severity
 from anyform.http import app
 from anyform.http.config import PORT, HttpConfig
 from anyform.http.events import Events
+from anyform.http.handshake import PROTOCOL
 from anyform.http.service import Service
-from anyform.http.speechsocket import MESSAGE_BYTES
+from anyform.http.speechsocket import FRAME_BYTES, Sockets
 
 if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
@@ -116,7 +117,8 @@ class Server(uvicorn.Server):
                 lifespan="on",
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=1,
-                ws_max_size=MESSAGE_BYTES,
+                ws=PROTOCOL,
+                ws_max_size=FRAME_BYTES,
                 ws_ping_interval=PING_S,
                 ws_ping_timeout=PING_S,
                 ws_per_message_deflate=False,  # sound does not shrink, and what is packed may swell
@@ -124,6 +126,7 @@ class Server(uvicorn.Server):
         )
         self.service: Service = made.state.service
         self.events: Events = made.state.events
+        self.sockets: Sockets = made.state.sockets
         self._ready = ready
         self._grace_s = config.grace_s
         self._url = _url(config)
@@ -139,6 +142,7 @@ class Server(uvicorn.Server):
         self.events.stop()
         await self._let_end()
         self.service.stop()
+        await self.sockets.stop()
         await super().shutdown(sockets=sockets)
         if self.force_exit:  # then it leaves this out, and the loop's end would log it as an error
             await self.lifespan.shutdown()

@@ -23,9 +23,9 @@ from anyform.contract.model import LoadedModel
 from anyform.http import able, body, bridge, fault, form, pull, reply
 from anyform.http.arrival import Arrivals, stopping
 from anyform.http.config import HttpConfig
-from anyform.http.default import Defaults
+from anyform.http.default import Defaults, usual
 from anyform.http.fetch import Fetcher
-from anyform.http.fields import Fields
+from anyform.http.fields import Fields, judged
 from anyform.http.gate import Gate
 from anyform.http.media import Media
 from anyform.http.metrics import Meter, Metrics
@@ -69,12 +69,18 @@ class Service:
         for task in list(self.running):
             task.cancel()
 
-    async def answer(self, request: Request, read: Read) -> Response:
-        """The response to a request whose body *read* understands."""
+    async def answer(self, request: Request, read: Read, task: str = "") -> Response:
+        """The response to a request whose body *read* understands. *task*: who names no model means one that does it;
+        empty: the default one, whatever it does.
+        """
         data = await body.read(request, self.config.body_bytes)
         large, kind = len(data) > LARGE, request.headers.get("content-type", "")
         parse = partial(form.parse, content_type=kind) if form.is_form(kind) else body.parse
         values = await self.threads.quick(parse, data) if large else parse(data)
+        nameless = (None, "") if self.config.default_model else (None,)
+        if task and values.get("model") in nameless:
+            named = await self.threads.slow(usual, self.runtime, self.config.default_model, task)
+            values = {**values, "model": named}
         values = await self.defaults.over(values)
         use = Use(keep_alive_s=Fields(values).duration("keep_alive"))
         media = Media(self.config.media_bytes, self.fetcher)
@@ -177,7 +183,7 @@ class Reply(Response):
         except Exception as error:
             if isinstance(error, ContextExceeded):
                 error.details.setdefault("param", self._ask.prompt)
-            seen = self._meter.failed(error)
+            seen = self._meter.failed(judged(error, self._ask.judged))
             await self._tell(seen, send)
 
     async def _tell(self, error: Fault, send: Send) -> None:
@@ -187,7 +193,7 @@ class Reply(Response):
             await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
             await _end(send, bytes(response.body))
         elif self._streams:
-            await _end(send, fault.event(error))
+            await _end(send, fault.event(error, self._ask.typed))
 
     async def _answer(self, send: Send) -> None:
         ask = self._ask

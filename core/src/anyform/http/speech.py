@@ -47,7 +47,16 @@ def ask(model: str, job: Speak, wanted: Wish, shape: Callable[[Wish], Writer]) -
         prepare(wanted.form)
         return shape(wanted)
 
-    return Ask(model=model, jobs=(job,), writer=writer, stream=shape is not Whole, prompt="input", heavy=True)
+    return Ask(
+        model=model,
+        jobs=(job,),
+        writer=writer,
+        stream=shape is not Whole,
+        prompt="input",
+        heavy=True,
+        typed=True,
+        judged=("voice", "speed", "language"),
+    )
 
 
 def _shape(fields: Fields) -> Callable[[Wish], Writer]:
@@ -134,7 +143,7 @@ class Track:
     @property
     def seconds(self) -> float:
         """Of sound so far."""
-        return self._opened(PCM_RATE).seconds
+        return self._encoder.seconds if self._encoder else 0.0
 
     def _opened(self, rate: int) -> Encoder:
         if self._encoder is None:

@@ -2,7 +2,7 @@
 
 A message is JSON: `text`, `speed`, `final`. Sound comes as binary messages; a `final` is answered with
 `{"type": "done", "duration": seconds}`, after which new text makes a new file. Whatever is wrong is said as
-`{"type": "error", "error": {...}}`, and ends the socket. To close it cancels.
+`{"type": "error", "error": {...}}`, once what came before it was spoken, and ends the socket. To close it cancels.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from anyform.contract.errors import Area, Category, Closed, Fault, Invalid, ModelNotFound
+from anyform.contract.errors import Area, Category, Closed, Fault, Invalid, TooLarge
 from anyform.contract.events import Blob, Done, Event
 from anyform.contract.jobs import Speak
-from anyform.http import body, fault, speech
+from anyform.http import body, fault, speech, voice
 from anyform.http.arrival import stopping
-from anyform.http.fields import Fields, Missing, Written
+from anyform.http.default import usual
+from anyform.http.fields import Fields, Written, judged
 from anyform.http.reply import dumps
-from anyform.http.voice import speaking
 from anyform.kernel.runtime import Use
 from anyform.sound.encode import SAMPLE_BYTES, prepare
 from anyform.sound.sentence import Break, split
 
 if TYPE_CHECKING:
+    from anyform.contract.facts import Metadata
     from anyform.http.service import Service
-    from anyform.kernel.runtime import Runtime
 
 PATH = "/v1/audio/speech/stream"
 IDLE_S = 300
@@ -39,8 +39,12 @@ STALLED_S = 60
 """A client that takes nothing of its sound for so long keeps the model from others."""
 LAST_S = 5
 """For the last words."""
+STOP_S = 1
+"""For those of all sockets, when the server stops."""
 MESSAGE_BYTES = 1024**2
 """A larger message ends the socket, with 1009."""
+FRAME_BYTES = 4 * MESSAGE_BYTES
+"""What is larger still is not even read: it ends the socket with 1009, and no word of what is wrong."""
 PIECE = 32 * 1024
 """Bytes of sound in one message; clients take no more than 1 MiB, unless they are told to."""
 LARGE = 32 * 1024
@@ -50,7 +54,6 @@ _SEPARATORS = {Break.WORD: " ", Break.CLAUSE: " ", Break.SENTENCE: "\n", Break.P
 """What makes sentences that were joined come apart again."""
 PROBE = "A"
 """What may come next: whether a sentence ends, the letter after it decides."""
-SHOWN = 5
 CLOSED = {
     Category.INVALID: 1008,
     Category.UNSUPPORTED: 1008,
@@ -87,6 +90,8 @@ class Talk:
     manner: Mapping[str, str]
     speed: float
     use: Use
+    known: Metadata
+    """What is known of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +112,37 @@ class Sockets:
         self._service = service
         self.idle_s = idle_s
         """How long a socket stays open that neither says nor is told anything."""
+        self._talks: dict[asyncio.Task[None] | None, asyncio.Task[None]] = {}
+        """Those that are open: what serves a socket, and what listens and speaks within it."""
 
     async def open(self, socket: WebSocket) -> None:
-        await socket.accept()
         try:
-            await self._serve(socket)
+            await socket.accept()
+        except (WebSocketDisconnect, OSError):
+            return  # the client went before it was let in
+        serving, talking = asyncio.current_task(), asyncio.create_task(self._serve(socket))
+        self._talks[serving] = talking
+        try:
+            await talking
         except WebSocketDisconnect:
             return  # the client has gone, and what was spoken for it was cancelled
+        except asyncio.CancelledError:
+            await _tell(socket, stopping())
         except Exception as error:
             seen = fault.unforeseen(error)
             if seen is not error:
                 fault.log.error("a socket failed", exc_info=error)
             await _tell(socket, seen)
+        finally:
+            del self._talks[serving]
+
+    async def stop(self) -> None:
+        """End all; their clients are told."""
+        serving = [task for task in self._talks if task is not None]
+        for talking in self._talks.values():
+            talking.cancel()
+        if serving:
+            await asyncio.wait(serving, timeout=STOP_S)
 
     async def _serve(self, socket: WebSocket) -> None:
         try:
@@ -132,33 +156,15 @@ class Sockets:
         service, query = self._service, {name: Written(value) for name, value in socket.query_params.items()}
         if not query.get("model"):
             default = service.config.default_model
-            query["model"] = Written(await service.threads.slow(_usual, service.runtime, default))
+            query["model"] = Written(await service.threads.slow(usual, service.runtime, default, Speak.task))
         fields = Fields(await service.defaults.over(query))
         wish = speech.wish(fields, "pcm")
         await service.threads.quick(prepare, wish.form)
         use = Use(keep_alive_s=fields.duration("keep_alive"))
-        talk = Talk(
-            model=str(fields.need_text("model")),
-            wish=wish,
-            manner=speech.manner(fields),
-            speed=speech.speed(fields),
-            use=use,
-        )
-        await service.find(talk.model)
-        return talk
-
-
-def _usual(runtime: Runtime, default: str) -> str:
-    """The model of who names none: *default*, if it speaks, or the only one that does. Raises Missing."""
-    names = [entry.name for entry, _ in speaking(runtime)]
-    if default:
-        with suppress(ModelNotFound):
-            if runtime.find(default).name in names:
-                return default
-    if len(names) == 1:
-        return names[0]
-    shown = f"Models here that speak: {', '.join(names[:SHOWN])}." if names else "No model here speaks."
-    raise Missing("Missing required parameter: 'model'.", shown, param="model")
+        model, manner, speed = str(fields.need_text("model")), speech.manner(fields), speech.speed(fields)
+        known = await service.threads.slow(voice.known, service.runtime, await service.find(model))
+        voice.check(known, manner["voice"], speed)
+        return Talk(model=model, wish=wish, manner=manner, speed=speed, use=use, known=known)
 
 
 def _refused(service: Service, refusal: Fault) -> Fault:
@@ -172,7 +178,7 @@ async def _tell(socket: WebSocket, error: Fault) -> None:
     """Say it and close; a client that has gone, or does not read, hears neither."""
     with suppress(WebSocketDisconnect, OSError, RuntimeError, TimeoutError):
         async with asyncio.timeout(LAST_S):
-            await socket.send_text(dumps({"type": "error", **fault.body(error)}))
+            await socket.send_text(dumps(fault.typed(error)))
             await socket.close(_code(error), str(error)[:100].encode("ascii", "replace").decode("ascii"))
 
 
@@ -189,8 +195,8 @@ class Conversation:
 
     def __init__(self, service: Service, socket: WebSocket, talk: Talk) -> None:
         self._service, self._socket, self._talk = service, socket, talk
-        self._rest, self._speed, self._told = "", talk.speed, False
-        """Text that is no sentence yet; at which speed; whether there was any since the last `final`."""
+        self._rest, self._speed = "", talk.speed
+        """Text that is no sentence yet, and at which speed."""
         self._pieces: deque[Piece] = deque()
         self._waiting = 0
         """Letters of these."""
@@ -200,7 +206,8 @@ class Conversation:
         """What the model leaves between sentences and paragraphs of one text, in seconds at speed 1."""
         self._end: Break | None = None
         """What came after the last that was spoken of this file."""
-        self._unspoken: Invalid | None = None
+        self._refusal: Fault | None = None
+        """What is wrong with a message: told once what came before it was spoken. None that comes after it counts."""
         self._last = asyncio.get_running_loop().time()
 
     async def run(self, idle_s: float) -> None:
@@ -233,32 +240,38 @@ class Conversation:
             if message["type"] == "websocket.disconnect":
                 return
             self._last = asyncio.get_running_loop().time()
-            try:
-                self._take(message)
-            except Fault as refusal:
-                raise _refused(self._service, refusal) from None
+            if self._refusal is None:
+                self._hear(message)
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        try:
+            self._take(message)
+        except Fault as refusal:
+            self._refusal = _refused(self._service, refusal)
+            self._came.set()
 
     def _take(self, message: Mapping[str, Any]) -> None:
         """What is whole goes to be spoken. Raises Invalid, TooLarge."""
         if message.get("text") is None:
             raise NoText("A binary message came.", 'Send text, such as {"text": "Hello."}.')
-        fields = Fields(body.parse(message["text"].encode("utf-8")))
+        data = message["text"].encode("utf-8")
+        if len(data) > MESSAGE_BYTES:
+            raise TooLarge(f"A message has {len(data)} bytes.", "Send at most 1 MiB in one.", limit=MESSAGE_BYTES)
+        fields = Fields(body.parse(data))
         text, final = fields.text("text"), bool(fields.flag("final"))
-        self._speed = speech.speed(fields, self._speed)
+        speed = speech.speed(fields, self._speed)
+        voice.check(self._talk.known, "", speed)
         if text is None and not final:
             fields.missing("text")
         waiting = self._waiting + len(self._rest) + len(text or "")
         if waiting > self._service.config.speech_letters:
             raise speech.too_long("text", waiting, self._service.config.speech_letters)
-        self._rest += text or ""
+        self._rest, self._speed = self._rest + (text or ""), speed
         whole, end = (self._rest, Break.PARAGRAPH) if final else self._sentences()
-        self._told = self._told or bool(whole.strip())
-        if final and not self._told:
-            raise Missing("Missing required parameter: 'text'.", "Nothing came that could be spoken.", param="text")
         if whole.strip() or final:
-            self._put(Piece(text=whole, speed=self._speed, end=end, final=final))
+            self._put(Piece(text=whole, speed=speed, end=end, final=final))
         if final:
-            self._rest, self._speed, self._told = "", self._talk.speed, False
+            self._rest, self._speed = "", self._talk.speed
 
     def _sentences(self) -> tuple[str, Break]:
         """The sentences that are whole, taken from the rest; cut anew they are the same. And what comes after them."""
@@ -292,6 +305,9 @@ class Conversation:
         track = speech.Track(self._talk.wish)
         while True:
             piece = self._next()
+            if piece is None and self._refusal is not None:
+                await self._send(await self._ended(track))
+                raise self._refusal
             if piece is None:
                 self._busy = False
                 self._last = asyncio.get_running_loop().time()
@@ -306,13 +322,13 @@ class Conversation:
                 track = speech.Track(self._talk.wish)
 
     async def _finish(self, track: speech.Track) -> None:
-        """End the file. Raises Invalid where nothing of the text could be spoken."""
-        rest = await self._service.threads.quick(track.end)
-        if self._unspoken and not track.seconds:
-            raise self._unspoken
-        self._end, self._unspoken = None, None
-        await self._send(rest)
+        """End the file; text of which nothing could be spoken makes none."""
+        await self._send(await self._ended(track))
+        self._end = None
         await self._socket.send_text(dumps(speech.done(track)))
+
+    async def _ended(self, track: speech.Track) -> bytes:
+        return await self._service.threads.quick(track.end) if track.seconds else b""
 
     async def _say(self, piece: Piece, track: speech.Track) -> None:
         """Have it spoken, as any request is: in the line for the model, and ended with the server."""
@@ -338,10 +354,9 @@ class Conversation:
             meter.end("cancelled")
             raise
         except Exception as error:
-            seen = meter.failed(error)
+            seen = meter.failed(judged(error, ask.judged))
             if not _says_nothing(seen):
                 raise seen from error
-            seen.details["param"], self._unspoken = "text", seen
             return
         finally:
             service.running.discard(task)
@@ -383,6 +398,6 @@ def _written(track: speech.Track, events: list[Event], pause_s: float) -> bytes:
     return bytes(data)
 
 
-def _says_nothing(error: Fault) -> TypeGuard[Invalid]:
+def _says_nothing(error: Fault) -> bool:
     """Whether it refuses a text that is sound, but has nothing to be spoken, such as a row of stars."""
-    return isinstance(error, Invalid) and error.details.get("param") == "input"
+    return type(error) is Invalid and error.details.get("param") == "input"

@@ -75,7 +75,15 @@ def _ask(fields: Fields, wish: Wish, job: Transcribe | Translate) -> Ask:
     def writer(head: Head) -> Writer:
         return Stream(wish) if stream else Whole(wish)
 
-    return Ask(model=str(model), jobs=(job,), writer=writer, stream=stream, prompt="prompt")
+    return Ask(
+        model=str(model),
+        jobs=(job,),
+        writer=writer,
+        stream=stream,
+        prompt="prompt",
+        typed=True,
+        judged=("language", "temperature", "prompt"),
+    )
 
 
 def _wish(fields: Fields, task: str) -> Wish:

@@ -17,6 +17,7 @@ from anyform.sound import backend
 Floats: TypeAlias = NDArray[np.float32]
 RATES = (1_000, 768_000)
 """Samples a second that a sound file may have."""
+WANTED = "Give a whole sound file, such as WAV, FLAC, MP3, Ogg, M4A or WebM."
 LOUDEST = 1000.0
 """Samples are -1 to 1; what is far beyond is no sound."""
 BLOCK_S = 10
@@ -53,7 +54,8 @@ def samples(data: bytes, rate: int, most_s: float, stop: Stop) -> Iterator[Float
         with library.open(BytesIO(data), options=_options(), metadata_errors="ignore") as container:
             yield from _blocks(_Reading(container, rate, most_s, library), stop)
     except (library.FFmpegError, ValueError) as error:
-        raise _refusal(f"it cannot be decoded as sound: {getattr(error, 'strerror', None) or error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise _refusal(f"it cannot be decoded as sound: {why}", f"It may be cut off. {WANTED}") from error
 
 
 @cache
@@ -189,8 +191,8 @@ def _check_ogg(data: bytes) -> None:
 
 
 def _truncated(what: str) -> NoSound:
-    return _refusal(f"it is truncated: {what}", "Send the whole file.")
+    return _refusal(f"it is truncated: {what}", "Give the whole file.")
 
 
-def _refusal(what: str, hint: str = "Send a sound file, such as WAV, FLAC, MP3, Ogg, M4A or WebM.") -> NoSound:
+def _refusal(what: str, hint: str = WANTED) -> NoSound:
     return NoSound(f"Invalid 'file': {what}.", hint, param="file")

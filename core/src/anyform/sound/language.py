@@ -5,7 +5,7 @@ The table is that of https://github.com/openai/whisper/blob/main/whisper/tokeniz
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from anyform.contract.errors import Invalid, Unsupported
@@ -36,7 +36,7 @@ ALIASES: Mapping[str, str] = {
 }  # fmt: skip
 """Other English names -> code."""
 ENGLISH = "en"
-_SHOWN, _LETTERS = 3, 40
+_SHOWN, _LETTERS, _NAMED = 3, 40, 12
 
 
 def code(asked: str, known: Collection[str] | None) -> str:
@@ -54,13 +54,17 @@ def code(asked: str, known: Collection[str] | None) -> str:
             param="language",
         )
     if found not in (known if known is not None else (ENGLISH,)):
-        told = "English only" if known is None else f"{len(known)} others"
+        told = "English only" if known is None else _told(sorted(known))
         raise Unsupported(
             f"this model does not know the language {asked[:_LETTERS]!r}: it knows {told}.",
             "Use a multilingual Whisper model." if known is None else "Leave the language out.",
             param="language",
         )
     return found
+
+
+def _told(known: Sequence[str]) -> str:
+    return ", ".join(known) if 0 < len(known) <= _NAMED else f"{len(known)} others"
 
 
 def nearest(asked: str) -> list[str]:

@@ -129,13 +129,7 @@ def _reduced(attempt: Attempt) -> str:
 def _say(held: Held) -> None:
     plan, context = held.plan, held.plan.settings.context
     where = ", ".join(device.id for device in plan.devices)
-    log.info(
-        "%s: loaded by %s on %s, context %s (%s)",
-        plan.model,
-        _runner(plan, held.decision),
-        where,
-        context,
-        held.decision.context_why,
-    )
+    sized = f", context {context} ({held.decision.context_why})" if context is not None else ""
+    log.info("%s: loaded by %s on %s%s", plan.model, _runner(plan, held.decision), where, sized)
     for note in held.notes:
         log.warning("%s: %s", plan.model, note)

@@ -12,7 +12,7 @@ from typing import Any
 from anyform.contract.facts import Finding, FormatMatch, MemoryEstimate, Metadata, ModelFiles, Settings
 from anyform_audio import onnx
 from anyform_audio.speech import memory, network
-from anyform_audio.speech.kokoro import layout, soundness, voice
+from anyform_audio.speech.kokoro import language, layout, soundness, voice
 
 SAMPLE_RATE = 24_000
 SPEEDS = (0.5, 2.0)
@@ -35,10 +35,10 @@ def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
 
 
 def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
-    """`extra` has voices (id, name, language), languages, sample_rate, speeds, window (tokens), opset, producer,
-    standin, inputs (name -> type), weights (type -> bytes), voice_bytes, durations, `voices_file` (an archive) or
-    `voice_files` (id -> file), and `vocabulary_file` where a config.json states one; of the torch form voices,
-    languages and sample_rate only.
+    """`extra` has voices (id, name, language), languages (theirs), reads (codes that it takes), sample_rate,
+    speeds, window (tokens), opset, producer, standin, inputs (name -> type), weights (type -> bytes),
+    voice_bytes, durations, `voices_file` (an archive) or `voice_files` (id -> file), and
+    `vocabulary_file` where a config.json states one; of the torch form voices, languages, reads and sample_rate only.
     """
     if match.format == layout.TORCH:
         return _torch(files, match)
@@ -76,6 +76,7 @@ def _spoken(ids: list[str]) -> dict[str, Any]:
     return {
         "voices": voices,
         "languages": sorted({one["language"] for one in voices if one["language"]}),
+        "reads": language.NAMED,
         "sample_rate": SAMPLE_RATE,
     }
 

@@ -42,6 +42,8 @@ LANGUAGES = (
 DEFAULT = LANGUAGES[0]
 """Of voices whose ids tell none."""
 _OTHERS = {"cmn": "zh", "jp": "ja"}
+NAMED = [*(one.code for one in LANGUAGES), *_OTHERS]
+"""Codes that mean one of them, whatever its region."""
 
 
 def of_voice(id: str) -> Language:

@@ -18,7 +18,8 @@ INPUTS = (
 )
 """kokoro-onnx 0.6 gives these, in the types that the graph states."""
 ONNX_FORM = (
-    "Get the ONNX form: onnx-community/Kokoro-82M-v1.0-ONNX, or kokoro-v1.0.onnx and voices-v1.0.bin of kokoro-onnx."
+    "Get the ONNX form: onnx-community/Kokoro-82M-v1.0-ONNX:fp32, or kokoro-v1.0.onnx and voices-v1.0.bin of"
+    " kokoro-onnx."
 )
 
 
