@@ -13,6 +13,7 @@ from typing import Any
 
 from anyform.contract.facts import Settings, Severity
 from anyform.kernel.files import FolderFiles
+from anyform.testing.damage import distorted
 from anyform.testing.kokoro import ROWS, WIDTH, npy, speaker, write_kokoro
 from anyform.testing.onnx import write_onnx
 from anyform.testing.piper import write_piper
@@ -80,17 +81,6 @@ def damage(chance: random.Random, data: bytes) -> bytes:
     return bytes(result)
 
 
-def distorted(chance: random.Random, content: Any, depth: int = 6) -> Any:
-    """The same JSON with another value somewhere."""
-    if depth and isinstance(content, dict) and content and chance.random() < 0.9:
-        key = chance.choice(list(content))
-        return {**content, key: distorted(chance, content[key], depth - 1)}
-    if depth and isinstance(content, list) and content and chance.random() < 0.9:
-        place = chance.randrange(len(content))
-        return [*content[:place], distorted(chance, content[place], depth - 1), *content[place + 1 :]]
-    return chance.choice(VALUES)
-
-
 def bad_copies(folder: Path, count: int, seed: int) -> Iterator[Path]:
     """One folder at a time, which has one damaged file, or lacks one."""
     chance = random.Random(seed)
@@ -102,7 +92,7 @@ def bad_copies(folder: Path, count: int, seed: int) -> Iterator[Path]:
         if number % 20 == 0:
             path.unlink()
         elif number % 2 and path.suffix == ".json":
-            path.write_text(json.dumps(distorted(chance, json.loads(path.read_text()))))
+            path.write_text(json.dumps(distorted(chance, json.loads(path.read_text()), VALUES)))
         else:
             path.write_bytes(chance.choice(TEXTS) if chance.random() < 0.1 else damage(chance, path.read_bytes()))
         yield copy

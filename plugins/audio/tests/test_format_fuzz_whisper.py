@@ -17,6 +17,7 @@ import pytest
 from anyform.contract.facts import Settings, Severity
 from anyform.kernel.files import FolderFiles
 from anyform.testing.ctranslate2 import write_ct2_whisper
+from anyform.testing.damage import distorted
 from anyform.testing.safetensors import write_sharded
 from anyform.testing.whisper import tensors, vocabulary, write_whisper
 from anyform.workers.wire import Decoder, pack
@@ -76,17 +77,6 @@ def harmed(chance: random.Random, data: bytes) -> bytes:
     return data[:place] + damage(chance, data[place:], 600)
 
 
-def distorted(chance: random.Random, content: Any, depth: int = 5) -> Any:
-    """The same JSON with another value somewhere."""
-    if depth and isinstance(content, dict) and content and chance.random() < 0.9:
-        key = chance.choice(list(content))
-        return {**content, key: distorted(chance, content[key], depth - 1)}
-    if depth and isinstance(content, list) and content and chance.random() < 0.9:
-        place = chance.randrange(len(content))
-        return [*content[:place], distorted(chance, content[place], depth - 1), *content[place + 1 :]]
-    return chance.choice(VALUES)
-
-
 def bad_copies(folder: Path, count: int, seed: int) -> Iterator[Path]:
     """One folder at a time, which has one damaged file; half of the JSON in meaning."""
     chance = random.Random(seed)
@@ -97,10 +87,10 @@ def bad_copies(folder: Path, count: int, seed: int) -> Iterator[Path]:
         path = chance.choice(sorted(path for path in copy.iterdir() if path.name != "tokenizer_config.json"))
         data = path.read_bytes()
         if number % 2 and path.suffix == ".json":
-            path.write_text(json.dumps(distorted(chance, json.loads(data))))
+            path.write_text(json.dumps(distorted(chance, json.loads(data), VALUES, 5)))
         elif number % 2 and path.suffix == ".safetensors":
             end = 8 + struct.unpack("<Q", data[:8])[0]
-            header = json.dumps(distorted(chance, json.loads(data[8:end]))).encode()
+            header = json.dumps(distorted(chance, json.loads(data[8:end]), VALUES, 5)).encode()
             path.write_bytes(struct.pack("<Q", len(header)) + header + data[end:])
         elif chance.random() < 0.1:
             path.write_bytes(chance.choice(TEXTS))

@@ -16,6 +16,7 @@ import pytest
 
 from anyform.contract.facts import Severity
 from anyform.kernel.files import FolderFiles
+from anyform.testing.damage import distorted
 from anyform.testing.safetensors import CHATML, write_adapter, write_bert, write_llama
 from anyform.workers.wire import Decoder, pack
 from anyform_hf_transformers import plugin, safetensors
@@ -87,17 +88,6 @@ def damage(chance: random.Random, data: bytes) -> bytes:
     return bytes(result)
 
 
-def distorted(chance: random.Random, content: Any, depth: int = 6) -> Any:
-    """The same JSON with another value somewhere."""
-    if depth and isinstance(content, dict) and content and chance.random() < 0.9:
-        key = chance.choice(list(content))
-        return {**content, key: distorted(chance, content[key], depth - 1)}
-    if depth and isinstance(content, list) and content and chance.random() < 0.9:
-        place = chance.randrange(len(content))
-        return [*content[:place], distorted(chance, content[place], depth - 1), *content[place + 1 :]]
-    return chance.choice(VALUES)
-
-
 def bad_copies(folder: Path, count: int, seed: int) -> Iterator[Path]:
     """One folder at a time, which has one damaged file; half of them in bytes, half in meaning."""
     chance = random.Random(seed)
@@ -107,11 +97,11 @@ def bad_copies(folder: Path, count: int, seed: int) -> Iterator[Path]:
         shutil.copytree(chance.choice(sound), copy)
         path = chance.choice(sorted(path for path in copy.rglob("*") if path.is_file()))
         if number % 2 and path.suffix == ".json":
-            path.write_text(json.dumps(distorted(chance, json.loads(path.read_text()))))
+            path.write_text(json.dumps(distorted(chance, json.loads(path.read_text()), VALUES)))
         elif number % 2 and path.suffix == ".safetensors":
             data = path.read_bytes()
             end = 8 + struct.unpack("<Q", data[:8])[0]
-            header = json.dumps(distorted(chance, json.loads(data[8:end]))).encode()
+            header = json.dumps(distorted(chance, json.loads(data[8:end]), VALUES)).encode()
             path.write_bytes(struct.pack("<Q", len(header)) + header + data[end:])
         else:
             path.write_bytes(chance.choice(TEXTS) if chance.random() < 0.1 else damage(chance, path.read_bytes()))

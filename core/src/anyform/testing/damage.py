@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -94,3 +94,14 @@ class Remote:
 
     def json(self, name: str) -> Mapping[str, Any]:
         return self._local.json(name)
+
+
+def distorted(chance: random.Random, content: Any, values: Sequence[Any], depth: int = 6) -> Any:
+    """The same JSON with one of *values* somewhere, at most *depth* levels down."""
+    if depth and isinstance(content, dict) and content and chance.random() < 0.9:
+        key = chance.choice(list(content))
+        return {**content, key: distorted(chance, content[key], values, depth - 1)}
+    if depth and isinstance(content, list) and content and chance.random() < 0.9:
+        place = chance.randrange(len(content))
+        return [*content[:place], distorted(chance, content[place], values, depth - 1), *content[place + 1 :]]
+    return chance.choice(values)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
+from anyform.finding import condensed
 from anyform_gguf_llamacpp import gguf, network, projector, vocabulary
 from anyform_gguf_llamacpp.detection import MODEL, PROJECTOR, SHARD, VOCABULARY, kind_of, missing_shards
-from anyform_gguf_llamacpp.finding import condensed, critical, warning
+from anyform_gguf_llamacpp.finding import critical, warning
 from anyform_gguf_llamacpp.gguf import ALIGNMENT, KNOWN_VERSIONS, MAX_NAME_BYTES, Buffer, Header, Tensor
 from anyform_gguf_llamacpp.quantization import NOT_WEIGHTS, TENSOR_TYPES
 

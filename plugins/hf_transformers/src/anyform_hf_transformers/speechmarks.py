@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anyform.contract.errors import ContextExceeded, Invalid, LoadFailed
-from anyform.sound import language
+from anyform.contract.errors import LoadFailed
+from anyform.sound import language, speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +79,5 @@ def prompt(tokenizer: Any, marks: Marks, text: str, context: int) -> Sequence[in
         return ()
     tokens = tokenizer(" " + text.strip(), add_special_tokens=False)["input_ids"]
     most = context // 2 - 1
-    if len(tokens) > most:
-        raise ContextExceeded(
-            f"Invalid 'prompt': it has {len(tokens)} tokens; this model takes {most}.",
-            "Shorten it.",
-            param="prompt",
-            prompt_tokens=len(tokens),
-            context=most,
-        )
-    if marks_in := [token for token in tokens if token >= marks.end]:
-        raise Invalid(
-            f"Invalid 'prompt': {tokenizer.convert_ids_to_tokens(marks_in[0])} is no text.",
-            "Leave such marks out.",
-            param="prompt",
-        )
+    speech.check_prompt(tokens, most, marks.end, tokenizer.convert_ids_to_tokens)
     return [marks.previous, *tokens]

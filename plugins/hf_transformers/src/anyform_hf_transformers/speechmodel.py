@@ -10,7 +10,7 @@ from anyform.contract.errors import Fault, Unsupported
 from anyform.contract.events import Done, Event, Finish, Progress, Usage
 from anyform.contract.jobs import Job, Transcribe, Translate
 from anyform.contract.model import Stop
-from anyform.sound import decode, language
+from anyform.sound import decode, language, speech
 from anyform_hf_transformers import speechmarks, transcript
 from anyform_hf_transformers.mel import Heard, Spectrograph
 from anyform_hf_transformers.speechloop import SpeechLoop
@@ -46,12 +46,7 @@ class SpeechModel:
         """Do *job*. Raises, before any event, Unsupported, Invalid, TooLarge, ContextExceeded and Closed."""
         self._loop.check()
         started = time.perf_counter()
-        if not isinstance(job, Transcribe | Translate):
-            raise Unsupported(
-                f"this model writes down speech; it does not do the task {job.task}.",
-                "Use a model that lists the task (`anyform list`).",
-            )
-        hearing = self._hearing(job, stop)
+        hearing = self._hearing(speech.checked(job), stop)
         return self._events(hearing, started)
 
     def close(self) -> None:
@@ -61,7 +56,7 @@ class SpeechModel:
     def _hearing(self, job: Transcribe | Translate, stop: Stop) -> Hearing:
         language, words = "" if self._marks.several else "en", False
         if isinstance(job, Translate):
-            self._check_translation()
+            speech.check_translation(self._marks.several)
         else:
             self._check_wishes(job)
             language, words = self._marks.language(job.language) if job.language else language, job.words
@@ -76,22 +71,10 @@ class SpeechModel:
             words=words,
         )
 
-    def _check_translation(self) -> None:
-        if not self._marks.several:
-            raise Unsupported(
-                "this Whisper model knows English only, so that it can translate nothing into it.",
-                "Use a multilingual one: one whose name does not end in .en.",
-            )
-
     def _check_wishes(self, job: Transcribe) -> None:
         if job.vad:
             raise Unsupported("this backend has no filter of voice activity (vad).", "Ask without it.")
-        if job.words and not self._aligns:
-            raise Unsupported(
-                "this model does not say which of its attention heads follow the sound (alignment_heads in"
-                " generation_config.json), without which words have no times.",
-                "Ask for segments only.",
-            )
+        speech.check_words(job.words, self._aligns, "generation_config.json")
 
     def _hear(self, data: bytes, stop: Stop) -> Heard:
         return self._spectrograph.read(decode.samples(data, self._spectrograph.rate, self._most_s, stop))

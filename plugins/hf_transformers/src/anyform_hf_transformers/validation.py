@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
+from anyform.finding import condensed
 from anyform_hf_transformers import architecture, companion, layout, modules, network, packing, pickled, safetensors
 from anyform_hf_transformers.configuration import Configuration
 from anyform_hf_transformers.family import KNOWN, VERSION
-from anyform_hf_transformers.finding import AGAIN, condensed, critical, warning
+from anyform_hf_transformers.finding import AGAIN, critical, warning
 from anyform_hf_transformers.layout import PEFT, at, folder_of
 from anyform_hf_transformers.metadata import home
 from anyform_hf_transformers.safetensors import Header

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from anyform.contract.errors import ContextExceeded, Fault, Invalid, Unsupported
+from anyform.contract.errors import Fault
 from anyform.contract.events import Done, Event, Finish, Usage
 from anyform.contract.jobs import Job, Transcribe, Translate
 from anyform.contract.model import Stop
-from anyform.sound import decode, language
+from anyform.sound import decode, language, speech
 from anyform.sound.decode import Floats
 from anyform_audio.hearing.crew import Crew
 from anyform_audio.hearing.hearing import Hearing
@@ -38,12 +38,7 @@ class HearingModel:
         """Do *job*. Raises, before any event, Unsupported, Invalid, TooLarge, ContextExceeded and Closed."""
         self._crew.check()
         started = time.perf_counter()
-        if not isinstance(job, Transcribe | Translate):
-            raise Unsupported(
-                f"this model writes down speech; it does not do the task {job.task}.",
-                "Use a model that lists the task (`anyform list`).",
-            )
-        return self._events(self._hearing(job, stop), started)
+        return self._events(self._hearing(speech.checked(job), stop), started)
 
     def close(self) -> None:
         """End running jobs with Closed, free everything. Idempotent."""
@@ -60,9 +55,9 @@ class HearingModel:
     def _hearing(self, job: Transcribe | Translate, stop: Stop) -> Hearing:
         spoken, words, vad = "" if self._languages is not None else language.ENGLISH, False, False
         if isinstance(job, Translate):
-            self._check_translation()
+            speech.check_translation(self._languages is not None)
         else:
-            self._check_words(job)
+            speech.check_words(job.words, self._aligns, "config.json")
             spoken = language.code(job.language, self._languages) if job.language else spoken
             words, vad = job.words, job.vad
         prompt = self._prompt(job.prompt)
@@ -83,21 +78,6 @@ class HearingModel:
         blocks = list(decode.samples(data, self._rate, self._options.audio_seconds, stop))
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
-    def _check_translation(self) -> None:
-        if self._languages is None:
-            raise Unsupported(
-                "this Whisper model knows English only, so that it can translate nothing into it.",
-                "Use a multilingual one: one whose name does not end in .en.",
-            )
-
-    def _check_words(self, job: Transcribe) -> None:
-        if job.words and not self._aligns:
-            raise Unsupported(
-                "this model does not say which of its attention heads follow the sound (alignment_heads in"
-                " config.json), without which words have no times.",
-                "Ask for segments only.",
-            )
-
     def _prompt(self, text: str) -> tuple[int, ...]:
         """The tokens of *text*, which was said before. Raises ContextExceeded, Invalid."""
         if not text.strip():
@@ -105,21 +85,7 @@ class HearingModel:
         tokenizer: Any = self._whisper.hf_tokenizer
         tokens = tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids
         most = self._whisper.max_length // 2 - 1
-        if len(tokens) > most:
-            raise ContextExceeded(
-                f"Invalid 'prompt': it has {len(tokens)} tokens; this model takes {most}.",
-                "Shorten it.",
-                param="prompt",
-                prompt_tokens=len(tokens),
-                context=most,
-            )
-        end = tokenizer.token_to_id("<|endoftext|>")
-        if marks := [token for token in tokens if token >= end]:
-            raise Invalid(
-                f"Invalid 'prompt': {tokenizer.id_to_token(marks[0])} is no text.",
-                "Leave such marks out.",
-                param="prompt",
-            )
+        speech.check_prompt(tokens, most, tokenizer.token_to_id("<|endoftext|>"), tokenizer.id_to_token)
         return tuple(tokens)
 
     def _temperatures(self, asked: float | None) -> tuple[float, ...]:

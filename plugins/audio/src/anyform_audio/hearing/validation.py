@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
-from anyform_audio.finding import AGAIN, condensed, critical, note, warning
+from anyform.finding import condensed
+from anyform_audio.finding import AGAIN, critical, note, warning
 from anyform_audio.hearing import binary, companion, network, safetensors
 from anyform_audio.hearing.configuration import described
 from anyform_audio.hearing.detection import (

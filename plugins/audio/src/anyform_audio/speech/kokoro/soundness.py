@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
+from anyform.finding import condensed
 from anyform_audio import onnx
-from anyform_audio.finding import AGAIN, condensed, critical, warning
+from anyform_audio.finding import AGAIN, critical, warning
 from anyform_audio.speech import network
 from anyform_audio.speech.kokoro import layout, voice
 

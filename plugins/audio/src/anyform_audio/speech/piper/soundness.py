@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
+from anyform.finding import condensed
 from anyform_audio import onnx
-from anyform_audio.finding import AGAIN, condensed, critical, warning
+from anyform_audio.finding import AGAIN, critical, warning
 from anyform_audio.speech import network
 
 INPUTS = (
