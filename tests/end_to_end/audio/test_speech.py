@@ -203,9 +203,8 @@ def test_sixteen_at_once_over_both(server: Any) -> None:
         assert [one.result() for one in over_http] == alone
 
 
-def test_a_socket_is_told_what_is_wrong(server: Any) -> None:
+def test_a_socket_is_told_at_once_what_is_wrong(server: Any) -> None:
     with opened(server, "voice=nobody") as line:
-        line.send(json.dumps({"text": TEXT, "final": True}))
         sound, last = told(line)
         assert (sound, last["error"]["param"]) == (b"", "voice")
         with pytest.raises(ConnectionClosed):
