@@ -22,6 +22,9 @@ _FORMATS = {
 }
 _BACKENDS = {"faster_whisper": _WHISPER, "kokoro": _KOKORO, "piper": _PIPER}
 
+_MARKS = {_WHISPER: (".bin", ".safetensors", "config.json"), _KOKORO: (".onnx", ".pt"), _PIPER: (".onnx",)}
+"""Parts of names, one of which a model of each form has at the least."""
+
 
 class Form(Protocol):
     """A `form.py`: what the hooks of the same names ask."""
@@ -40,8 +43,10 @@ class Form(Protocol):
 
 
 def detect(files: ModelFiles) -> list[FormatMatch]:
-    """What each form finds."""
-    return [match for place in (_WHISPER, _KOKORO, _PIPER) for match in _at(place).detect(files)]
+    """What each form finds. One that no file here can belong to is not even imported: listing is to be quick."""
+    names = [name.lower() for name in files.files]
+    places = [place for place, marks in _MARKS.items() if any(mark in name for name in names for mark in marks)]
+    return [match for place in places for match in _at(place).detect(files)]
 
 
 def of(format: str) -> Form:
