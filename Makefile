@@ -5,11 +5,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CORE = --editable "./core[text]"
-ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers --editable ./plugins/audio
-PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers --editable ./plugins/audio
+ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx
+PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx
 SAMPLES = --editable ./samples
 TRAINING = --editable "./samples[train]"
 SPEECH = --editable "./plugins/audio[engine]"
+ONNX = --editable "./plugins/onnx[engine]"
 TESTS = --requirement tests/requirements.txt
 TORCH = --editable "./plugins/hf_transformers[engine,audio,adapters,gguf]" --requirement tests/requirements-torch.txt
 # Two tests at a time, so that engines must not each take all cores; what measures time runs by itself.
@@ -64,7 +65,7 @@ $(VENV)/installed: $(PROJECTS) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt tests/requirements-torch.txt
-	$(INSTALL) $(TESTS) $(TORCH) $(SPEECH) $(TRAINING)
+	$(INSTALL) $(TESTS) $(TORCH) $(SPEECH) $(ONNX) $(TRAINING)
 	@touch $@
 
 $(VENV)/tests-installed-without-engine: $(PROJECTS) tests/requirements.txt | $(VENV)/bin/python

@@ -10,8 +10,8 @@ import pytest
 from .source import ALL, CORE, PLUGINS, ROOT, Module
 
 ENGINES = {
-    "llama_cpp", "torch", "transformers", "diffusers", "onnxruntime", "optimum", "faster_whisper", "ctranslate2",
-    "kokoro", "kokoro_onnx", "piper", "phonemizer", "espeakng_loader", "av", "rkllm", "rkllm_api", "rkllmruntime",
+    "llama_cpp", "torch", "transformers", "diffusers", "onnxruntime", "onnxruntime_genai", "optimum", "faster_whisper",
+    "ctranslate2", "kokoro", "kokoro_onnx", "piper", "phonemizer", "espeakng_loader", "av", "rkllm", "rkllm_api", "rkllmruntime",
     "vllm", "tensorflow", "mlx", "PIL",
 }  # fmt: skip
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "httptools"}
@@ -37,8 +37,10 @@ def test_import_linter_keeps_its_contracts() -> None:
         ("anyform.workers", set()),
         ("anyform.builtin", set()),
         ("anyform.testing", {"pytest"}),
-        ("anyform.text", {"jinja2", "llguidance", "numpy"}),
+        ("anyform.text", {"jinja2", "llguidance", "numpy", "tokenizers"}),
         ("anyform.sound", {"av", "numpy"}),
+        ("anyform.onnx", set()),
+        ("anyform.picture", {"PIL", "numpy"}),
         ("anyform.sources", {"huggingface_hub"}),
     ],
 )

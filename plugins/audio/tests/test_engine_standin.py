@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from anyform.kernel.files import FolderFiles
+from anyform.onnx import graph
 from anyform.testing.kokoro import RATE, SILENT_TOKENS, TOKEN_SAMPLES, speaker, write_kokoro
 from anyform.testing.onnx import write_onnx
 from anyform.testing.piper import ID_SAMPLES, LETTERS, write_piper
-from anyform_audio import onnx, plugin
+from anyform_audio import plugin
 
 pytestmark = pytest.mark.engine
 TEXT = "Hello world, this is a test."
@@ -113,7 +114,7 @@ def test_what_is_read_without_it_is_what_onnxruntime_reads(tmp_path: Path, write
     runtime = pytest.importorskip("onnxruntime")
     files = FolderFiles(write(tmp_path))
     (match,) = plugin.detect_format(files)
-    session, found = runtime.InferenceSession(str(tmp_path / match.entry)), onnx.read(files, match.entry)
+    session, found = runtime.InferenceSession(str(tmp_path / match.entry)), graph.read(files, match.entry)
     given = [(one.name, one.shape) for one in session.get_inputs()]
     assert [(one.name, list(one.shape)) for one in found.inputs] == given
     assert [one.name for one in found.outputs] == [one.name for one in session.get_outputs()]

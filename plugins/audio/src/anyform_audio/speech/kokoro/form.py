@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, MemoryEstimate, Metadata, ModelFiles, Settings
-from anyform_audio import onnx
-from anyform_audio.speech import memory, network
+from anyform.onnx import graph, inspection
+from anyform_audio.speech import memory
 from anyform_audio.speech.kokoro import language, layout, soundness, voice
 
 SAMPLE_RATE = 24_000
@@ -42,7 +42,7 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
     """
     if match.format == layout.TORCH:
         return _torch(files, match)
-    found = onnx.read(files, match.entry)
+    found = graph.read(files, match.entry)
     names = layout.voices(files, match.entry)
     ids = voice.ids(files, names)
     facts: dict[str, Any] = _spoken(ids) | {
@@ -53,7 +53,7 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
         "standin": found.metadata.get("standin") == "true",
         "inputs": {one.name: one.dtype for one in found.inputs if one.name in (*layout.TOKENS, *layout.INPUTS)},
         "durations": any(one.name == "duration" for one in found.outputs),
-        "weights": {name: one.size for name, one in found.weights.items() if one.size and name not in network.WHOLE},
+        "weights": {name: one.size for name, one in found.weights.items() if one.size and name not in inspection.WHOLE},
         "voice_bytes": voice.bytes_of(files, names),
         "voices_file": names[0] if names and not voice.is_single(names[0]) else "",
         "voice_files": {PurePosixPath(one).stem: one for one in names if voice.is_single(one)},
@@ -64,7 +64,7 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
         architecture="kokoro",
         tasks=("speak",),
         parameters=found.elements or None,
-        quantization=network.quantization(found),
+        quantization=inspection.quantization(found),
         weight_bytes=found.weight_bytes or files.files.get(match.entry),
         tensors=sum(one.tensors for one in found.weights.values()) or None,
         extra={name: value for name, value in facts.items() if value not in (None, "", {}, [], False)},

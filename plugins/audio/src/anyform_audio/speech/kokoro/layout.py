@@ -10,8 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from anyform.contract.facts import Evidence, FormatMatch, ModelFiles
-from anyform_audio import onnx
-from anyform_audio.speech import network
+from anyform.onnx import graph, inspection
 from anyform_audio.speech.kokoro import voice
 
 FORMAT, TORCH = "kokoro", "kokoro_torch"
@@ -37,7 +36,7 @@ TORCH_ORDER = 1000
 
 def detect(files: ModelFiles) -> list[FormatMatch]:
     """One match for each ONNX model, and one for the torch form."""
-    names = [name for name in files.files if name.lower().endswith(onnx.SUFFIX)]
+    names = [name for name in files.files if name.lower().endswith(graph.SUFFIX)]
     found = list(_models(files, names)) if names else []
     return [*_told_apart(found), *_torch(files)]
 
@@ -55,7 +54,7 @@ def _models(files: ModelFiles, names: Iterable[str]) -> Iterator[FormatMatch]:
         yield FormatMatch(
             format=FORMAT,
             entry=name,
-            files=(name, *network.companions(files, name), *beside, *((config,) if config else ())),
+            files=(name, *inspection.companions(files, name), *beside, *((config,) if config else ())),
             evidence=evidence,
             why=_why(name, beside),
             name="" if bare.lower() in GENERIC else bare,
@@ -70,7 +69,7 @@ def _recognised(files: ModelFiles, name: str, beside: tuple[str, ...]) -> Eviden
     The inputs stand behind the weights: of a large model they are left to validation.
     """
     named = _is_named(name)
-    seen = onnx.peek(files, name) if files.files[name] <= onnx.CHUNK else None
+    seen = graph.peek(files, name) if files.files[name] <= graph.CHUNK else None
     if seen is not None and seen.whole:
         given = {one.name for one in seen.inputs}
         ours = given.issuperset(INPUTS) and not given.isdisjoint(TOKENS)
@@ -159,7 +158,9 @@ def _told_apart(found: list[FormatMatch]) -> list[FormatMatch]:
     plain = [replace(match, variant=PLAIN) if count[match.name] > 1 and not match.variant else match for match in found]
     taken = Counter((match.name, match.variant) for match in plain)
     return [
-        replace(match, variant=match.entry.removesuffix(onnx.SUFFIX)) if taken[match.name, match.variant] > 1 else match
+        replace(match, variant=match.entry.removesuffix(graph.SUFFIX))
+        if taken[match.name, match.variant] > 1
+        else match
         for match in plain
     ]
 

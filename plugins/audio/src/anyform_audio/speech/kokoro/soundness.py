@@ -6,16 +6,15 @@ from collections.abc import Iterator
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.finding import condensed
-from anyform_audio import onnx
+from anyform.onnx import graph, inspection
 from anyform_audio.finding import AGAIN, critical, warning
-from anyform_audio.speech import network
 from anyform_audio.speech.kokoro import layout, voice
 
 ZIP_MAGIC = b"PK\x03\x04"
 INPUTS = (
-    (layout.TOKENS, network.WHOLE, (1, -1)),
-    (("style",), network.FLOATS, (1, voice.WIDTH)),
-    (("speed",), (*network.FLOATS, *network.WHOLE), (1,)),
+    (layout.TOKENS, inspection.WHOLE, (1, -1)),
+    (("style",), inspection.FLOATS, (1, voice.WIDTH)),
+    (("speed",), (*inspection.FLOATS, *inspection.WHOLE), (1,)),
 )
 """kokoro-onnx 0.6 gives these, in the types that the graph states."""
 ONNX_FORM = (
@@ -30,11 +29,11 @@ def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
 
 
 def _model(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
-    damage = list(network.check(files, match.entry, "kokoro"))
+    damage = list(inspection.check(files, match.entry, "kokoro"))
     yield from damage
-    found = onnx.read(files, match.entry)
+    found = graph.read(files, match.entry)
     if found.whole and not found.troubles:
-        wrong = network.takes(found, INPUTS)
+        wrong = inspection.takes(found, INPUTS)
         if wrong:
             text = f"{match.entry} is called a Kokoro, and is none that can be run: {wrong}. Get another export."
             yield critical("kokoro.bad_inputs", text)

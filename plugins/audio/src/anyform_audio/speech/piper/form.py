@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from anyform.contract.facts import Evidence, Finding, FormatMatch, MemoryEstimate, Metadata, ModelFiles, Settings
-from anyform_audio import onnx
-from anyform_audio.speech import memory, network
+from anyform.onnx import graph, inspection
+from anyform_audio.speech import memory
 from anyform_audio.speech.piper import soundness
 
 FORMAT = "piper"
@@ -31,7 +31,7 @@ PROCESS_BYTES = 68 << 20
 
 def detect(files: ModelFiles) -> list[FormatMatch]:
     """One match for each voice."""
-    return [match for name in files.files if name.lower().endswith(onnx.SUFFIX) for match in _voice(files, name)]
+    return [match for name in files.files if name.lower().endswith(graph.SUFFIX) for match in _voice(files, name)]
 
 
 def _voice(files: ModelFiles, name: str) -> Iterator[FormatMatch]:
@@ -44,7 +44,7 @@ def _voice(files: ModelFiles, name: str) -> Iterator[FormatMatch]:
     yield FormatMatch(
         format=FORMAT,
         entry=name,
-        files=(name, *((beside,) if there else ()), *network.companions(files, name)),
+        files=(name, *((beside,) if there else ()), *inspection.companions(files, name)),
         evidence=Evidence.LAYOUT if ours else Evidence.NAME,
         why=f"{stem[:100]}, a Piper voice" + ("" if ours else " by its name" if there else " without its JSON"),
         name=stem,
@@ -62,7 +62,7 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
     piper_version.
     """
     config = soundness.Config(files.json(f"{match.entry}{JSON}"))
-    found = onnx.read(files, match.entry)
+    found = graph.read(files, match.entry)
     language = config.language
     speakers = config.speakers
     name = config.text("dataset") or match.name
@@ -78,7 +78,7 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
         "espeak": config.text("voice", "espeak"),
         "phoneme_type": config.text("phoneme_type") or "espeak",
         "piper_version": config.text("piper_version"),
-        "weights": {name: one.size for name, one in found.weights.items() if one.size and name not in network.WHOLE},
+        "weights": {name: one.size for name, one in found.weights.items() if one.size and name not in inspection.WHOLE},
         "opset": found.opsets.get(""),
         "producer": soundness.plain(found.producer),
         "standin": found.metadata.get("standin") == "true",
@@ -88,7 +88,7 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
         architecture="piper",
         tasks=("speak",),
         parameters=found.elements or None,
-        quantization=network.quantization(found),
+        quantization=inspection.quantization(found),
         weight_bytes=found.weight_bytes or files.files.get(match.entry),
         tensors=sum(one.tensors for one in found.weights.values()) or None,
         extra={name: value for name, value in facts.items() if value not in (None, "", {}, [], False)},

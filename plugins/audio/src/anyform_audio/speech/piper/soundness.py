@@ -7,16 +7,15 @@ from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.finding import condensed
-from anyform_audio import onnx
+from anyform.onnx import graph, inspection
 from anyform_audio.finding import AGAIN, critical, warning
-from anyform_audio.speech import network
 
 INPUTS = (
-    (("input",), network.WHOLE, (-1, -1)),
-    (("input_lengths",), network.WHOLE, (-1,)),
-    (("scales",), network.FLOATS, (3,)),
+    (("input",), inspection.WHOLE, (-1, -1)),
+    (("input_lengths",), inspection.WHOLE, (-1,)),
+    (("scales",), inspection.FLOATS, (3,)),
 )
-SPEAKER = (("sid",), network.WHOLE, (-1,))
+SPEAKER = (("sid",), inspection.WHOLE, (-1,))
 PHONEMES = ("espeak", "text", "pinyin", "hebrew", "japanese", "thai")
 """PhonemeType of piper-tts 1.8."""
 MARKS = ("_", "^", "$")
@@ -80,7 +79,7 @@ def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
 
 
 def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
-    yield from network.check(files, match.entry, "piper")
+    yield from inspection.check(files, match.entry, "piper")
     name = f"{match.entry}.json"
     if name not in files.files:
         text = f"{name} is missing, which says how the voice is to be spoken with: fetch it into the same folder."
@@ -94,10 +93,10 @@ def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
     yield from _said(config, name)
     yield from _phonemes(config, name)
     yield from _speakers(config, name)
-    found = onnx.read(files, match.entry)
+    found = graph.read(files, match.entry)
     if found.whole and not found.troubles:
         several = (config.number("num_speakers") or 1) > 1
-        wrong = network.takes(found, (*INPUTS, SPEAKER) if several else INPUTS)
+        wrong = inspection.takes(found, (*INPUTS, SPEAKER) if several else INPUTS)
         if wrong:
             text = f"{match.entry} and {name} do not belong together, or are no Piper voice: {wrong}. Get both again."
             yield critical("piper.bad_inputs", text)

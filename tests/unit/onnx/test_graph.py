@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from anyform.kernel.files import FolderFiles
+from anyform.onnx import graph as onnx
+from anyform.onnx.graph import Model, Value
 from anyform.testing.damage import Remote
 from anyform.testing.onnx import Constant, Graph, block, model, number, numbers, pair, text, varint, write_onnx
-from anyform_audio import onnx
-from anyform_audio.onnx import Model, Value
 
 MOST_BYTES = 64 << 20
 

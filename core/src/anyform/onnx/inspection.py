@@ -1,4 +1,4 @@
-"""What is wrong with an ONNX model of speech, before onnxruntime sees it."""
+"""What is wrong with an ONNX file, before onnxruntime sees it: damage, versions, operators, files beside it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from itertools import count, takewhile
 from pathlib import PurePosixPath
 
 from anyform.contract.facts import Finding, ModelFiles
-from anyform_audio import onnx
-from anyform_audio.finding import AGAIN, critical, warning
-from anyform_audio.onnx import Model, Value
+from anyform.finding import Family
+from anyform.onnx import graph
+from anyform.onnx.graph import Model, Value
 
+AGAIN = "Copy or download the file again."
+_ANY = Family("")
+critical, warning = _ANY.critical, _ANY.warning
 DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.ml", "ai.onnx.training")
 """Sets of operators that onnxruntime has beside ONNX's own."""
 FLOATS = ("F32", "F16", "F64")
@@ -26,7 +29,7 @@ def companions(files: ModelFiles, entry: str) -> list[str]:
 
 def check(files: ModelFiles, name: str, form: str) -> Iterator[Finding]:
     """Findings of the file by itself, with *form* before each code."""
-    found = onnx.read(files, name)
+    found = graph.read(files, name)
     for trouble in found.troubles:
         yield critical(f"{form}.{trouble.code}", f"{name} is no sound ONNX model: {trouble}. {AGAIN}")
     if found.troubles:
@@ -45,7 +48,10 @@ def check(files: ModelFiles, name: str, form: str) -> Iterator[Finding]:
 
 def _versions(found: Model, name: str, form: str) -> Iterator[Finding]:
     opset = found.opsets[""]
-    for what, stated, known in (("opset", opset, onnx.NEWEST_OPSET), ("IR version", found.ir_version, onnx.NEWEST_IR)):
+    for what, stated, known in (
+        ("opset", opset, graph.NEWEST_OPSET),
+        ("IR version", found.ir_version, graph.NEWEST_IR),
+    ):
         if stated > known:
             text = (
                 f"{name} has {what} {stated}, and onnxruntime 1.31 knows up to {known}: it needs a later one, if any."

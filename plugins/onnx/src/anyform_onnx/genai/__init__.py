@@ -1,0 +1,1 @@
+"""onnxruntime-genai: its engine for text, which batches by itself."""

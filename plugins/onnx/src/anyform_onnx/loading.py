@@ -1,0 +1,106 @@
+"""From a plan to a loaded model: what all kinds of models share, and which module makes which kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from anyform.contract.errors import Invalid, LoadFailed, OutOfMemory, Unsupported
+from anyform.contract.facts import Plan
+from anyform.contract.model import LoadedModel
+from anyform_onnx.backend import tokenizers
+from anyform_onnx.options import Options
+
+PARALLEL = 4
+CONTEXT = 8192
+"""What a plan that names no context gets, or the training context if that is less."""
+_MOST_PARALLEL = 256
+_CHAT = ("chat", "complete")
+
+
+def load(plan: Plan, options: Options) -> LoadedModel:
+    """The model, warmed up. Raises Invalid, LoadFailed, OutOfMemory, Unsupported."""
+    loading = Loading(plan, options)
+    maker = import_module(f"anyform_onnx.{kind(loading)}loading")
+    try:
+        made: LoadedModel = maker.load(loading)
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"there is no memory to run {plan.model}: {error}.", "Use a smaller context or fewer parallel requests."
+        ) from error
+    return made
+
+
+def kind(loading: Loading) -> str:
+    """Which module makes the model: text, vector or picture."""
+    metadata = loading.plan.metadata
+    if not metadata.tasks:
+        raise Unsupported(f"{loading.plan.model} is a graph that this backend knows no task for.")
+    if metadata.tasks[0] in _CHAT:
+        return "text"
+    return "picture" if "vision" in metadata.features else "vector"
+
+
+class Loading:
+    """One plan, and what is read for it once."""
+
+    def __init__(self, plan: Plan, options: Options) -> None:
+        self.plan = plan
+        self.options = options
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where config.json and the tokenizer lie: beside the entry, or one folder above `onnx/`."""
+        beside = (Path(self.plan.path) / self.plan.match.entry).parent
+        places = (beside, beside.parent) if beside != Path(self.plan.path) else (beside,)
+        return next((place for place in places if (place / "config.json").is_file()), beside)
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """config.json; empty where there is none. Raises LoadFailed."""
+        return self.json("config.json")
+
+    def json(self, name: str) -> Mapping[str, Any]:
+        """An object from a file of the folder; empty: there is no such file. Raises LoadFailed."""
+        path = self.folder / name
+        if not path.is_file():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise LoadFailed(f"{name} of {self.plan.model} cannot be read: {error}.", "Get the model again.") from error
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """A `tokenizers.Tokenizer`, which neither cuts nor pads. Raises LoadFailed."""
+        path = self.folder / "tokenizer.json"
+        try:
+            made = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception
+            raise LoadFailed(
+                f"the tokenizer of {self.plan.model} cannot be read: {error}.", "It needs a sound tokenizer.json."
+            ) from error
+        made.no_truncation()
+        made.no_padding()
+        return made
+
+    @property
+    def parallel(self) -> int:
+        """Requests at once. Raises Invalid."""
+        parallel = self.plan.settings.parallel
+        if parallel is not None and not 1 <= parallel <= _MOST_PARALLEL:
+            raise Invalid(f"parallel is {parallel}.", f"It must be 1 to {_MOST_PARALLEL}.")
+        return parallel or PARALLEL
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together. Raises Invalid."""
+        context = self.plan.settings.context
+        if context is not None and context < 1:
+            raise Invalid(f"context is {context}.", "It must be 1 token or more.")
+        return context or min(self.plan.metadata.context or CONTEXT, CONTEXT)
