@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import median_high
 
 from anyform.contract.facts import MemoryEstimate, Settings
 from anyform.workers.memo import Memo
@@ -49,6 +48,8 @@ class Calibration:
         same = [row for row in rows if row[0] == _mark(settings)]
         if not rows:
             return estimate
+        from statistics import median_high  # takes longer to import than all else here
+
         off = median_high([peak - total for *_, peak in same] or [peak - told for _, told, peak in rows])
         bounded = min(max(off, round(total / BOUND) - total), round(total * BOUND) - total)
         return replace(

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyform.contract.facts import Metadata
-from anyform_gguf_llamacpp.detection import ENCODERS
 from anyform_gguf_llamacpp.options import Options
 
+ENCODERS = frozenset({
+    "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
+    "t5encoder", "gemma-embedding", "llama-embed",
+})  # fmt: skip
+"""Architectures of llama.cpp that embed and do not generate."""
 CACHE_BYTES: Mapping[str, float] = {
     "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,

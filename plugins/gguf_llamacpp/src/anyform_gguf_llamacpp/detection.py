@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from anyform.contract.facts import Evidence, FormatMatch, ModelFiles
 from anyform_gguf_llamacpp import gguf
+from anyform_gguf_llamacpp.cache import ENCODERS
 from anyform_gguf_llamacpp.gguf import Header
 from anyform_gguf_llamacpp.quantization import file_type_name, rank, split_name
 
@@ -28,11 +29,6 @@ GENERIC = frozenset({"", "model", "ggml-model"})
 """Names that say nothing: the folder's serves instead."""
 
 MODEL, VOCABULARY, PROJECTOR, ADAPTER, MATRIX = "model", "vocabulary", "projector", "adapter", "importance matrix"
-ENCODERS = frozenset({
-    "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
-    "t5encoder", "gemma-embedding", "llama-embed",
-})  # fmt: skip
-"""Architectures of llama.cpp that embed and do not generate."""
 COMPANION_ORDER = 1000
 PROJECTOR_PREFERENCE = ("F16", "BF16", "Q8_0", "F32")
 

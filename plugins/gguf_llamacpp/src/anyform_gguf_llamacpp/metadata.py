@@ -11,7 +11,8 @@ from typing import Any
 
 from anyform.contract.facts import FormatMatch, Metadata, ModelFiles
 from anyform_gguf_llamacpp import gguf
-from anyform_gguf_llamacpp.detection import ENCODERS, MODEL, PROJECTOR, kind_of
+from anyform_gguf_llamacpp.cache import ENCODERS
+from anyform_gguf_llamacpp.detection import MODEL, PROJECTOR, kind_of
 from anyform_gguf_llamacpp.gguf import Header
 from anyform_gguf_llamacpp.quantization import TENSOR_TYPES, agrees, file_type_name
 
