@@ -13,8 +13,9 @@ SPEECH = --editable "./plugins/audio[engine]"
 ONNX = --editable "./plugins/onnx[engine]"
 TESTS = --requirement tests/requirements.txt
 TORCH = --editable "./plugins/hf_transformers[engine,audio,adapters,gguf]" --requirement tests/requirements-torch.txt
-# Two tests at a time, so that engines must not each take all cores; what measures time runs by itself.
-TOGETHER = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+# Two tests at a time, so that engines must not each take all cores; what measures time runs by itself. Bytecode is
+# written, as on anyone's machine: the tests start thousands of commands.
+TOGETHER = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2
 ALONE = $(BIN)/python -m pytest
 PROJECTS = core/pyproject.toml samples/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 

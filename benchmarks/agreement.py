@@ -1,11 +1,13 @@
-"""Asks two engines the same over HTTP and compares their greedy answers, letter for letter.
+"""Asks several engines the same over HTTP and compares their greedy answers, letter for letter.
 
-    python benchmarks/agreement.py      # the sample model: GGUF F16 in llama.cpp, its folder in transformers
-    python benchmarks/agreement.py --left M-F16.gguf --right M-folder --stories    # any other model, by completions
+    python benchmarks/agreement.py      # the sample model: GGUF F16 in llama.cpp, and every form of `forms.py`
+    python benchmarks/agreement.py --form onnx --form onnx_genai      # these alone; neither needs torch
+    python benchmarks/agreement.py --left M-F16.gguf --folder M-folder --stories    # any other model, by completions
 
-The left engine answers each question alone and not streamed: the reference. The right one answers it in four ways:
-alone and among 32 at once, each streamed and not. Every difference is listed, with how far apart the two tokens were
-where the answers part (in nats, by each engine's own log-probabilities).
+llama.cpp (or a form: `--against safetensors`) answers each question alone and not streamed: the reference. Each form
+answers it in four ways: alone and among 32 at once, each streamed and not. Every difference is listed, with how far
+apart the two tokens were where the answers part (in nats, by each engine's own log-probabilities). Forms whose engine
+is not installed are named and left.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +28,7 @@ from typing import Any
 
 import httpx
 import peers
+from forms import FORMS
 from openai import AsyncOpenAI
 
 AT_ONCE = 32
@@ -65,21 +69,30 @@ Asking = Callable[[AsyncOpenAI, Question], Awaitable[Said]]
 
 
 def main() -> int:
-    """Run and print; 1 if fewer than the wanted share are equal in any way of asking."""
+    """Run and print; 1 if fewer than the wanted share are equal in any way of asking a form that is to be equal."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = _options()
     with tempfile.TemporaryDirectory() as place:
-        left, right, questions = _subjects(options, Path(place))
-        print(f"{len(questions)} questions · left {left.name} · right {right.name}", flush=True)
-        with _served(left, "gguf_llamacpp") as one, _served(right, "hf_transformers") as other:
-            shares = asyncio.run(_compare(one, other, questions))
-    return 0 if min(shares) >= WANTED else 1
+        left, folder, questions = _subjects(options, Path(place))
+        backend = "llama.cpp"
+        if options.against:
+            form = FORMS[options.against]
+            left, backend = form.make(folder, Path(place) / "reference"), form.backend
+        print(f"{len(questions)} questions · the reference: {options.against or left.name} in {backend}", flush=True)
+        with _served(left, backend, context(folder)) as one:
+            short = [
+                name for name in _forms(options) if not _agrees(name, folder, Path(place), one, questions, options)
+            ]
+    return 1 if short else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--left", type=Path, help="a GGUF (default: the sample model's, in F16)")
-    parser.add_argument("--right", type=Path, help="a Hugging Face folder (default: the sample model's)")
+    parser.add_argument("--against", choices=FORMS, help="the reference, instead of a GGUF")
+    parser.add_argument("--folder", type=Path, help="a Hugging Face folder (default: the sample model's)")
+    parser.add_argument("--form", action="append", choices=FORMS, help="which; again for another (default: all)")
+    parser.add_argument("--way", action="append", choices=WAYS, help="of asking; again for another (default: all)")
     parser.add_argument(
         "--stories", action="store_true", help="complete beginnings of stories, not the sample's questions"
     )
@@ -97,22 +110,37 @@ def _subjects(options: argparse.Namespace, place: Path) -> tuple[Path, Path, lis
     from anyform_samples.corpus import held_out, render
     from anyform_samples.layout import SAMPLE
 
-    right = options.right or SAMPLE
+    folder = options.folder or SAMPLE
     left = options.left or gguf.write(SAMPLE, place / "sample-F16.gguf", "F16")
     if options.stories:
-        return (
-            left,
-            right,
-            [Question(f"{start} {middle}", tokens=options.tokens) for start in STARTS for middle in MIDDLES],
-        )
+        asked = [Question(f"{start} {middle}", tokens=options.tokens) for start in STARTS for middle in MIDDLES]
+        return left, folder, asked
+    examples = held_out(options.per_category)
     return (
         left,
-        right,
-        [
-            Question(render(one)[0], _openai(one.messages[:-1]), one.tools, options.tokens)
-            for one in held_out(options.per_category)
-        ],
+        folder,
+        [Question(render(one)[0], _openai(one.messages[:-1]), one.tools, options.tokens) for one in examples],
     )
+
+
+def _forms(options: argparse.Namespace) -> Iterator[str]:
+    """Those that can be made and run here."""
+    for name in options.form or FORMS:
+        if missing := FORMS[name].missing():
+            print(f"{name}: left out, {', '.join(missing)} not installed", flush=True)
+        else:
+            yield name
+
+
+def _agrees(
+    name: str, folder: Path, place: Path, left: int, questions: Sequence[Question], options: argparse.Namespace
+) -> bool:
+    """Whether enough answers of a form are equal; one that holds other numbers is only told of."""
+    form = FORMS[name]
+    right = form.make(folder, place / name)
+    with _served(right, form.backend, context(folder)) as other:
+        shares = asyncio.run(_compare(f"{name} in {form.backend}", left, other, questions, options.way or list(WAYS)))
+    return not form.exact or min(shares) >= WANTED
 
 
 def _openai(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -137,52 +165,68 @@ def _call(id: str, function: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": {"name": function["name"], "arguments": text}}
 
 
+def context(folder: Path) -> int:
+    """Tokens for a question and its answer: no more than the model was trained for."""
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return min(CONTEXT, int(said["max_position_embeddings"]))
+
+
 @contextlib.contextmanager
-def _served(model: Path, plugin: str) -> Iterator[int]:
-    """The port of a server whose one model *plugin* runs."""
+def _served(model: Path, backend: str, context: int) -> Iterator[int]:
+    """The port of a server whose one model *backend* runs."""
     port = peers.free_port()
     command = [
-        *(sys.executable, "-m", "anyform", "serve", str(model), "--port", str(port), "--prefer", plugin, "--warm"),
-        *("--context", str(CONTEXT), "--parallel", str(AT_ONCE)),
+        *(sys.executable, "-m", "anyform", "serve", str(model), "--port", str(port), "--prefer", backend, "--warm"),
+        *("--context", str(context), "--parallel", str(AT_ONCE)),
     ]
-    with peers.running(command):
-        _wait(port, plugin)
+    with peers.running(command) as process:
+        _wait(port, backend, process)
         yield port
 
 
-def _wait(port: int, plugin: str) -> None:
-    """Until the model is loaded. Ends the program where another plugin runs it, or none does."""
+def _wait(port: int, backend: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the model is loaded. Ends the program where another backend runs it, or none does."""
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
             loaded = httpx.get(f"http://127.0.0.1:{port}/runtime/status").json()["models"]
             if loaded and loaded[0].get("state") == "ready":
-                if plugin not in json.dumps(loaded[0]):
-                    raise SystemExit(f"the model is not run by {plugin}: {loaded[0]}")
+                if backend not in loaded[0].values():
+                    raise SystemExit(f"the model is not run by {backend}: {loaded[0]}")
                 return
         time.sleep(0.2)
-    raise SystemExit(f"the model was not loaded in 120 s by {plugin}")
+    raise SystemExit(f"the model was not loaded in 120 s by {backend}, or its server ended")
 
 
-async def _compare(left: int, right: int, questions: Sequence[Question]) -> list[float]:
+async def _compare(
+    title: str, left: int, right: int, questions: Sequence[Question], ways: Sequence[str]
+) -> list[float]:
     """The share of equal answers for each way of asking."""
     async with _client(left) as one, _client(right) as other:
-        expected = await _all(one, questions, whole, 1)
+        expected = await _reference(left, one, questions)
         shares = []
-        for title, asking, at_once in (
-            ("alone, whole", whole, 1),
-            ("alone, streamed", streamed, 1),
-            (f"{AT_ONCE} at once, whole", whole, AT_ONCE),
-            (f"{AT_ONCE} at once, streamed", streamed, AT_ONCE),
-        ):
+        for way in ways:
+            asking, at_once = WAYS[way]
             began = time.monotonic()
             found = await _all(other, questions, asking, at_once)
             apart = [place for place, pair in enumerate(zip(expected, found, strict=True)) if pair[0] != pair[1]]
             shares.append(1 - len(apart) / len(questions))
-            print(f"{title}: {shares[-1]:.1%} equal, in {time.monotonic() - began:.0f} s", flush=True)
+            said = f"{len(questions) - len(apart)} of {len(questions)} equal"
+            print(f"{title}, {way}: {shares[-1]:.1%}, {said}, in {time.monotonic() - began:.0f} s", flush=True)
             for place in apart:
-                print(f"  {await _gap(one, other, questions[place])}", flush=True)
+                print(f"  {await _gap(one, other, questions[place], (expected[place], found[place]))}", flush=True)
         return shares
+
+
+_REFERENCES: dict[int, list[Said]] = {}
+"""By the port of a reference: what it answered."""
+
+
+async def _reference(port: int, client: AsyncOpenAI, questions: Sequence[Question]) -> list[Said]:
+    """Asked once, whatever the number of forms."""
+    if port not in _REFERENCES:
+        _REFERENCES[port] = await _all(client, questions, whole, 1)
+    return _REFERENCES[port]
 
 
 @contextlib.asynccontextmanager
@@ -242,15 +286,25 @@ async def streamed(client: AsyncOpenAI, question: Question) -> Said:
     return text, tuple((name, arguments) for name, arguments in calls.values())
 
 
-async def _gap(one: AsyncOpenAI, other: AsyncOpenAI, question: Question) -> str:
-    """Where two answers to *question* part, and by how much each engine preferred its own token."""
+WAYS: dict[str, tuple[Asking, int]] = {
+    "alone": (whole, 1),
+    "alone, streamed": (streamed, 1),
+    f"{AT_ONCE} at once": (whole, AT_ONCE),
+    f"{AT_ONCE} at once, streamed": (streamed, AT_ONCE),
+}
+"""How a form is asked: the call, and how many at once."""
+
+
+async def _gap(one: AsyncOpenAI, other: AsyncOpenAI, question: Question, said: tuple[Said, Said]) -> str:
+    """Where the two answers *said* to *question* part, and by how much each engine preferred its own token."""
     left, right = [await _tokens(client, question) for client in (one, other)]
     for place, (mine, theirs) in enumerate(zip(left, right, strict=False)):
         if mine[0] != theirs[0]:
             gaps = [_lead(mine[1], theirs[0]), _lead(theirs[1], mine[0])]
-            said = " and ".join("more than 5 tokens" if gap is None else f"{gap:.4f} nats" for gap in gaps)
-            return f"{question.prompt[-60:]!r}: token {place} {mine[0]!r} against {theirs[0]!r}, ahead by {said}"
-    return f"{question.prompt[-60:]!r}: the same tokens when asked again alone, {len(left)} and {len(right)}"
+            ahead = " and ".join("more than 5 tokens" if gap is None else f"{gap:.4f} nats" for gap in gaps)
+            return f"{question.prompt[-60:]!r}: token {place} {mine[0]!r} against {theirs[0]!r}, ahead by {ahead}"
+    told = " against ".join(repr(text or calls) for text, calls in said)
+    return f"{question.prompt[-60:]!r}: {told}, but the same {len(left)} tokens when asked again alone"
 
 
 async def _tokens(client: AsyncOpenAI, question: Question) -> list[tuple[str, dict[str, float]]]:

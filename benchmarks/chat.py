@@ -113,7 +113,7 @@ def level(clients: int, model: Path, options: argparse.Namespace) -> dict[str, A
     rounds: list[dict[str, Score]] = []
     for number in range(options.rounds):
         turn = options.servers if number % 2 == 0 else options.servers[::-1]
-        rounds.append({name: _measure(name, clients, model, options, seed=number) for name in turn})
+        rounds.append({name: measure(name, clients, model, options, seed=number) for name in turn})
     made = {
         "clients": clients,
         "servers": {name: asdict(_median(turn[name] for turn in rounds)) for name in options.servers},
@@ -125,11 +125,12 @@ def level(clients: int, model: Path, options: argparse.Namespace) -> dict[str, A
     return made
 
 
-def _measure(name: str, clients: int, model: Path, options: argparse.Namespace, seed: int) -> Score:
+def measure(name: str, clients: int, model: Path, options: argparse.Namespace, seed: int) -> Score:
+    """The server *name* of peers.SERVERS with *model*, started and asked by so many clients."""
     flags = peers.Flags(model, peers.free_port(), clients, options.context, options.threads, name)
     requests = options.requests or (4 if clients == 1 else 2)
     with peers.running(peers.SERVERS[name](flags)) as server:
-        prompts = _prompts(seed)
+        prompts = distinct_prompts(seed)
         _wait(server, flags, next(prompts))
         asyncio.run(_crowd(flags, [[next(prompts)] for _ in range(clients)], tokens=8))
         tasks = [[next(prompts) for _ in range(requests)] for _ in range(clients)]
@@ -137,7 +138,7 @@ def _measure(name: str, clients: int, model: Path, options: argparse.Namespace, 
     return _score(answers, options.tokens)
 
 
-def _prompts(seed: int) -> Iterator[str]:
+def distinct_prompts(seed: int) -> Iterator[str]:
     """Distinct prompts of about 32 tokens, which differ from their first word on."""
     rng = random.Random(seed)
     while True:

@@ -80,6 +80,11 @@ def anyform(flags: Flags) -> list[str]:
     ]
 
 
+def anyform_preferring(*engines: str) -> Callable[[Flags], list[str]]:
+    """Our own server, told which engines to take."""
+    return lambda flags: [*anyform(flags), *(part for engine in engines for part in ("--prefer", engine))]
+
+
 def transformers_serve(flags: Flags) -> list[str]:
     """Transformers' own server, as it comes: one request after another."""
     return [
@@ -126,6 +131,9 @@ def llama_cpp_server_queueing(flags: Flags) -> list[str]:
 
 SERVERS: dict[str, Callable[[Flags], list[str]]] = {
     "anyform": anyform,
+    "anyform-genai": anyform_preferring("onnxruntime_genai"),
+    "anyform-onnxruntime": anyform_preferring("onnxruntime"),
+    "anyform-transformers": anyform_preferring("transformers"),
     "llama-server": llama_server,
     "llama_cpp.server": llama_cpp_server,
     "llama_cpp.server-queueing": llama_cpp_server_queueing,

@@ -11,8 +11,8 @@ from .source import ALL, CORE, PLUGINS, ROOT, Module
 
 ENGINES = {
     "llama_cpp", "torch", "transformers", "diffusers", "onnxruntime", "onnxruntime_genai", "optimum", "faster_whisper",
-    "ctranslate2", "kokoro", "kokoro_onnx", "piper", "phonemizer", "espeakng_loader", "av", "rkllm", "rkllm_api", "rkllmruntime",
-    "vllm", "tensorflow", "mlx", "PIL",
+    "ctranslate2", "kokoro", "kokoro_onnx", "piper", "phonemizer", "espeakng_loader", "av", "rkllm", "rkllm_api",
+    "rkllmruntime", "vllm", "tensorflow", "mlx", "PIL",
 }  # fmt: skip
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "httptools"}
 
@@ -40,6 +40,7 @@ def test_import_linter_keeps_its_contracts() -> None:
         ("anyform.text", {"jinja2", "llguidance", "numpy", "tokenizers"}),
         ("anyform.sound", {"av", "numpy"}),
         ("anyform.onnx", set()),
+        ("anyform.pretrained", set()),
         ("anyform.picture", {"PIL", "numpy"}),
         ("anyform.sources", {"huggingface_hub"}),
     ],

@@ -31,6 +31,7 @@ from anyform.contract.errors import (
 from anyform.contract.facts import Settings
 from anyform.contract.jobs import Complete, Embed, Generation
 from anyform.contract.model import Stop
+from anyform.kernel.news import Item
 from anyform.kernel.runtime import Runtime
 
 Where = Literal["here", "worker"]
@@ -165,6 +166,23 @@ def test_unload_and_load_again(runtime: Runtime) -> None:
     assert runtime.unload("echo") is True
     assert runtime.loaded() == []
     assert text(list(runtime.generate("echo", Complete(prompt=WORDS)))) == WORDS
+
+
+def test_what_a_model_runs_on_and_warns_of_is_told_wherever_loads_are(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Item] = []
+    runtime.news.listen(heard.append)
+    with caplog.at_level("INFO", "anyform"):
+        runtime.open("echo", settings=with_options(runs_on="paper", warning="the slate was to be used, and is broken"))
+    [loaded] = runtime.loaded()
+    assert loaded.runs_on == "paper"
+    assert loaded.warnings == ("the slate was to be used, and is broken",)
+    assert "when it was loaded: the slate was to be used, and is broken" in runtime.explain("echo").notes
+    told = next(item.facts for item in heard if item.kind == "loaded")
+    assert (told["runs_on"], told["warnings"]) == ("paper", ["the slate was to be used, and is broken"])
+    assert "on cpu (paper)" in caplog.text
+    assert [one.levelname for one in caplog.records if "slate" in one.message] == ["WARNING"]
 
 
 def test_a_crash_at_load_is_survived_with_less_and_remembered(workers: Runtime, models: Path, tmp_path: Path) -> None:

@@ -240,6 +240,11 @@ def secrets() -> list[str]:
     return sorted(found, key=len, reverse=True)
 
 
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a program that is started: this process's own, with *more* over it."""
+    return {**os.environ, **more}
+
+
 def colourless() -> bool:
     """Whether the user wants no colour (https://no-color.org), or the terminal has none."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import struct
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from anyform.contract.facts import Settings, Severity
 from anyform.kernel.files import FolderFiles
-from anyform.testing.damage import distorted
+from anyform.testing.damage import NUMBERS, distorted, scrambled
 from anyform.testing.kokoro import ROWS, WIDTH, npy, speaker, write_kokoro
 from anyform.testing.onnx import write_onnx
 from anyform.testing.piper import write_piper
@@ -24,7 +23,6 @@ from anyform_audio.info import BACKENDS
 SEED = 20_262
 FOLDERS = 1000
 MOST_BYTES = 64 << 20
-NUMBERS = (0, 1, 2, 7, 127, 128, 255, 256, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 VALUES: tuple[Any, ...] = (
     *NUMBERS, -1, 10**30, None, True, False, 1.5, 1e308, "", "espeak", "x" * 300, "\ud800", "a\0b", "../../etc/passwd",
     [], [1], [None], ["\udfff"], {}, {"a": {"b": 1}}, [[[[1]]]],
@@ -57,30 +55,6 @@ def models(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def damage(chance: random.Random, data: bytes) -> bytes:
-    """Flip, overwrite, cut, drop and insert bytes, mostly where names and lengths are: at both ends."""
-    result = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 3))):
-        if len(result) < 8:
-            break
-        reach = min(len(result) - 8, chance.choice((8, 300, 3000, len(result)))) + 1
-        place = chance.randrange(reach)
-        if chance.random() < 0.3:
-            place = len(result) - 8 - place
-        match chance.randrange(6):
-            case 0 | 1:
-                result[place] ^= 1 << chance.randrange(8)
-            case 2:
-                result[place : place + 8] = struct.pack("<Q", chance.choice(NUMBERS))
-            case 3:
-                del result[chance.randrange(len(result)) :]
-            case 4:
-                del result[place : place + chance.randrange(1, 16)]
-            case _:
-                result[place:place] = chance.choice((chance.randbytes(5), *PIECES))
-    return bytes(result)
-
-
 def bad_copies(folder: Path, count: int, seed: int) -> Iterator[Path]:
     """One folder at a time, which has one damaged file, or lacks one."""
     chance = random.Random(seed)
@@ -94,7 +68,9 @@ def bad_copies(folder: Path, count: int, seed: int) -> Iterator[Path]:
         elif number % 2 and path.suffix == ".json":
             path.write_text(json.dumps(distorted(chance, json.loads(path.read_text()), VALUES)))
         else:
-            path.write_bytes(chance.choice(TEXTS) if chance.random() < 0.1 else damage(chance, path.read_bytes()))
+            path.write_bytes(
+                chance.choice(TEXTS) if chance.random() < 0.1 else scrambled(chance, path.read_bytes(), PIECES)
+            )
         yield copy
 
 

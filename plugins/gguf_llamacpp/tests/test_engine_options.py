@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from anyform.contract.errors import Invalid
+from anyform.text.processor import cores
 from anyform_gguf_llamacpp import options
 from anyform_gguf_llamacpp.options import Lora
-from anyform_gguf_llamacpp.processor import cores
 
 
 def test_defaults() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anyform.contract.facts import Metadata, Settings
+from anyform.picture.memory import PHOTO_BYTES
 from anyform_hf_transformers import memory, picturememory
 
 VIT = {"width": 768, "feed_forward": 3072, "heads": 12, "image_size": 224, "patch_size": 16}
@@ -69,7 +70,7 @@ def test_there_is_no_cache_for_a_context_but_room_for_pictures() -> None:
         found = memory.estimate(metadata, Settings(parallel=4, device="cpu"))
         assert found.bytes_per_token == 0
         assert found.weights_bytes == metadata.weight_bytes
-        assert found.overhead_bytes > memory.PROCESS_BYTES + 4 * picturememory.PHOTO_BYTES
+        assert found.overhead_bytes > memory.PROCESS_BYTES + 4 * PHOTO_BYTES
         more = [bytes_of(metadata, parallel) for parallel in (1, 2, 5, 20)]
         assert sorted(set(more)) == more
 

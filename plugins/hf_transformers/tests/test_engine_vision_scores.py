@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -410,3 +412,11 @@ def test_a_folder_without_an_image_processor_is_refused(tmp_path: Path, engine: 
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(LoadFailed, match="image processor"):
         engine.load(folder, context=None)
+
+
+def test_what_sees_nothing_does_without_pillow() -> None:
+    code = "import sys; sys.modules['PIL'] = None; from anyform_hf_transformers import backend, loading, vectorloading"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(backend.pillow)"], capture_output=True, text=True, timeout=120
+    )
+    assert ended.stdout == "None\n", ended.stderr[-2000:]

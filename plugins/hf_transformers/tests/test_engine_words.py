@@ -48,9 +48,9 @@ def with_byte_fallback() -> Any:
 
 
 def words_of(tokenizer: Any, size: int | None = None, ends: tuple[int, ...] = ()) -> Any:
-    from anyform_hf_transformers.words import Words
+    from anyform_hf_transformers.words import words
 
-    return Words(tokenizer, size or len(tokenizer), ends)
+    return words(tokenizer, size or len(tokenizer), ends)
 
 
 def test_bytes_of_tokens_are_those_of_the_text(kit: Any) -> None:

@@ -13,9 +13,10 @@ import pytest
 from anyform.contract.errors import EngineMissing, Unsupported
 from anyform.contract.facts import Finding, MemoryEstimate, Settings, Severity
 from anyform.kernel.files import FolderFiles
+from anyform.pretrained import modules
 from anyform.testing.safetensors import CHATML, write_bert, write_json, write_llama, write_vit
 from anyform.testing.whisper import write_whisper
-from anyform_hf_transformers import foreign, modules, plugin, requirement
+from anyform_hf_transformers import foreign, plugin, requirement
 from anyform_hf_transformers.info import PICTURE_INSTALL, SOUND_INSTALL
 
 CODE = {"AutoModelForCausalLM": "modeling_odd.OddForCausalLM"}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from anyform.contract.facts import Metadata, Settings
-from anyform_hf_transformers import architecture, memory, vision
-from anyform_hf_transformers.configuration import Configuration
+from anyform.pretrained import architecture
+from anyform.pretrained.configuration import Configuration
+from anyform_hf_transformers import memory, vision
 
 LLAVA = {"vision_config": {"hidden_size": 1024, "image_size": 336, "intermediate_size": 4096, "patch_size": 14}}
 NEXT = {**LLAVA, "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]}

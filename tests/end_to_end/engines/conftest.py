@@ -11,17 +11,21 @@ import httpx
 import pytest
 from openai import OpenAI
 
-NEEDS = {"gguf_llamacpp": "llama_cpp", "hf_transformers": "torch"}
+from anyform.testing.onnxdecoder import write_decoder
+
+NEEDS = {"gguf_llamacpp": "llama_cpp", "hf_transformers": "torch", "onnx": "onnxruntime"}
 """What each plugin's engine is called."""
 
 
 @pytest.fixture(scope="module", params=list(NEEDS))
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
-    """Of a server whose model `sample`, a folder with both forms, the plugin of the parameter runs."""
+    """Of a server whose model `sample`, a folder with two forms or one as ONNX, the plugin of the parameter runs."""
     plugin, folder = request.param, pytest.importorskip("anyform_samples.layout").SAMPLE
     if find_spec(NEEDS[plugin]) is None:
         pytest.skip(f"the engine of {plugin} is not installed")
     log = tmp_path_factory.mktemp("served") / "log"
+    if plugin == "onnx":
+        folder = write_decoder(log.with_name("sample"), folder)
     command = [*(sys.executable, "-m", "anyform", "serve", str(folder), "--port", "0", "--warm", "--parallel", "8")]
     with (
         log.open("w") as told,

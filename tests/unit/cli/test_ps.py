@@ -26,3 +26,9 @@ def test_a_model_with_a_context_says_how_many_and_why() -> None:
 def test_a_model_without_a_context_says_nothing_of_one() -> None:
     [_, row] = printed(context=None, context_why="this model has no context")
     assert row.split() == ["m", "ready", "audio", "cpu", "-", "-", "-", "-", "-", "never"]
+
+
+def test_what_an_engine_really_runs_on_is_told() -> None:
+    assert printed(runs_on="CUDA (812 of 840 operators), CPU (28 of 840 operators)")[-1] == (
+        "m: runs on CUDA (812 of 840 operators), CPU (28 of 840 operators)"
+    )

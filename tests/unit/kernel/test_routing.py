@@ -94,24 +94,36 @@ MODELS = (
     Model("qwen2.5-0.5b", {"safetensors": 943 * MIB}, 32768, (24, 2, 64)),
     Model("llama-3.1-8b", {"safetensors": 15317 * MIB}, 131072, (32, 8, 128)),
     Model("phi-3-mini in two forms", {"safetensors": 7288 * MIB, "onnx": 2596 * MIB}, 4096, (32, 32, 96)),
+    Model("phi-4-mini for onnxruntime-genai", {"onnx_genai": 4866 * MIB}, 131072, (32, 8, 128)),
+    Model(
+        "phi-4-mini for onnxruntime-genai by rule",
+        {"onnx_genai": 4866 * MIB},
+        131072,
+        (32, 8, 128),
+        rule=Rule(backend="onnxruntime"),
+    ),
     Model("bge-small", {"onnx": 127 * MIB}, 512, tasks=("embed",)),
+    Model("bge-small in two forms", {"safetensors": 127 * MIB, "onnx": 127 * MIB}, 512, tasks=("embed",)),
     Model("qwen3-4b-w8a8", {"rkllm": 4410 * MIB}, 4096, (36, 8, 128)),
     Model("a server's folder", {"command": 1 * MIB}, 8192),
 )
 
 
 class Engine:
-    """A plugin with one backend, whose estimate is the weights, the KV cache in 16 bits, and an overhead."""
+    """A plugin whose estimate is the weights, the KV cache in 16 bits, and an overhead."""
 
     ANYFORM_CONTRACT = 1
 
-    def __init__(self, info: BackendInfo, overhead_bytes: int, factors: Mapping[str, float] | None = None) -> None:
-        """*factors*: what becomes of a format's weights once loaded."""
+    def __init__(
+        self, info: BackendInfo, overhead_bytes: int, factors: Mapping[str, float] | None = None, *others: BackendInfo
+    ) -> None:
+        """*factors*: what becomes of a format's weights once loaded. *others*: further backends of the plugin."""
         self.info, self._overhead, self._factors = info, overhead_bytes, factors or {}
+        self._others = others
 
     @hookimpl
     def list_backends(self) -> list[BackendInfo]:
-        return [self.info]
+        return [self.info, *self._others]
 
     @hookimpl
     def estimate_memory(self, metadata: Metadata, settings: Settings) -> MemoryEstimate:
@@ -129,9 +141,9 @@ class Engine:
 
 
 def engines(machine: str) -> dict[str, Engine]:
-    """The plugins that are, or will be; rkllm's engine is installed on its board alone."""
+    """The plugins that are, or will be; rkllm's engine is installed on its board alone, onnxruntime-genai not there."""
     text, more = ("chat", "complete", "embed", "rerank"), ("tools", "vision")
-    rkllm = INSTALLED if machine == "rk3588" else ABSENT
+    rkllm, genai = (INSTALLED, ABSENT) if machine == "rk3588" else (ABSENT, INSTALLED)
     return {
         "gguf_llamacpp": Engine(
             BackendInfo(
@@ -158,8 +170,26 @@ def engines(machine: str) -> dict[str, Engine]:
             {"gguf": 3.4},
         ),
         "onnx": Engine(
-            BackendInfo(name="onnxruntime", reads=("onnx",), tasks=text, devices=("cpu", "cuda"), engine=INSTALLED),
+            BackendInfo(
+                name="onnxruntime",
+                reads=("onnx", "onnx_export"),
+                converts=("onnx_genai",),
+                tasks=(*text, "classify", "zero_shot"),
+                devices=("cpu", "cuda"),
+                engine=INSTALLED,
+                features=("tools",),
+            ),
             300 * MIB,
+            None,
+            BackendInfo(
+                name="onnxruntime_genai",
+                reads=("onnx_genai",),
+                tasks=("chat", "complete"),
+                devices=("cpu", "cuda"),
+                engine=genai,
+                install="pip install onnxruntime-genai",
+                features=("tools",),
+            ),
         ),
         "rkllm": Engine(
             BackendInfo(

@@ -66,6 +66,16 @@ class TestSound:
         assert {name: one.elements for name, one in found.weights.items()} == {"F32": 12, "F16": 10, "I8": 14}
         assert len(found.inputs) == 1
 
+    def test_functions_that_the_model_brings(self, tmp_path: Path) -> None:
+        """What is in them counts as what is in the graph."""
+        inner = block(7, text(4, "Mul")) + block(7, text(4, "Mul"))
+        function = text(1, "Scaled") + inner + text(10, "org.example")
+        graph = small()
+        graph.node("Scaled", "x", domain="org.example")
+        found = read(tmp_path, model(graph) + block(25, function) + block(25, b""))
+        assert found.functions == {"org.example.Scaled", "."}
+        assert found.operators == {"Cast": 1, "MatMul": 1, "Mul": 2, "org.example.Scaled": 1}
+
     def test_lists_and_packed_numbers(self, tmp_path: Path) -> None:
         graph = small()
         graph.node("Odd", "x", ints=[1, -2], floats=[1.0, 2.5], texts=["a", "b"], text="c", flag=True)

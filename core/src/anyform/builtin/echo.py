@@ -50,6 +50,8 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "careful": bool,
     "crash": str,  # load, first, or after:N tokens: the process kills itself
     "crash_unless": str,  # the option that prevents it, to try reductions with
+    "runs_on": str,  # what it says that it computes on
+    "warning": str,  # what it says about its load
 }
 FILE_OPTIONS = ("delay_s", "load_delay_s", "memory_bytes")
 

@@ -79,6 +79,8 @@ class EchoModel:
         """*context*: words; *options*: see `echo.OPTIONS`; *sees*: whether conversations may have pictures."""
         self._sees = sees
         self.parallel = parallel
+        self.runs_on = str(options.get("runs_on", ""))
+        self.notes = (str(options["warning"]),) if "warning" in options else ()
         self._name = name
         self._tasks = tasks
         self._context = context

@@ -120,7 +120,9 @@ def _library(settings: Config) -> Iterator[Check]:
     with opened(bare) as runtime:
         yield from _plugins(runtime)
         yield from _hardware(runtime)
-        yield from map(_engine, runtime.capabilities())
+        engines = runtime.capabilities()
+        yield from map(_engine, engines)
+        yield from _wheels(engines)
         yield from _learned(runtime)
     try:
         with opened(settings) as runtime:
@@ -169,6 +171,13 @@ def _engine(engine: EngineState) -> Check:
     found = engine.capabilities
     text = f"{versions or found.engine_version}, runs on {', '.join(found.devices)}"
     return Check(state="good", about=about, text=text)
+
+
+def _wheels(engines: Iterable[EngineState]) -> Iterator[Check]:
+    from anyform.cli import wheel
+
+    for found in wheel.troubles(name for engine in engines for name in engine.versions):
+        yield Check(state="broken", about="wheels", text=found.text, do=found.do)
 
 
 def _learned(runtime: Runtime) -> Iterator[Check]:

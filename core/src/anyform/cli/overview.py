@@ -14,6 +14,7 @@ COMMANDS = {
     "ps": ("", "the models that a server has loaded"),
     "load": ("MODEL", "load a model into a running server"),
     "unload": ("MODEL", "unload a model from a running server"),
+    "export": ("MODEL --to FORM", "write a model in another form, such as ONNX"),
     "rm": ("MODEL", "delete a model that was pulled"),
     "clean": ("", "delete what is incomplete, or everything that was pulled"),
     "verify": ("[MODEL ...]", "check pulled files against their checksums"),

@@ -52,6 +52,8 @@ def _print(terminal: Terminal, models: Sequence[Mapping[str, Any]]) -> None:
         if model.get("context") is not None and model.get("context_why"):
             context = f"{model.get('model')}: context {model.get('context')}: {model['context_why']}"
             terminal.line(terminal.paint(context, "dim"))
+        if model.get("runs_on"):
+            terminal.line(terminal.paint(f"{model.get('model')}: runs on {model['runs_on']}", "dim"))
         for note in dict.fromkeys((*model.get("reductions", ()), *model.get("warnings", ()))):
             terminal.line(terminal.paint(f"{model.get('model')}: {note}", "yellow"))
 

@@ -46,7 +46,12 @@ class Stop:
 
 @runtime_checkable
 class LoadedModel(Protocol):
-    """What `load` returns. Safe to call from several threads."""
+    """What `load` returns. Safe to call from several threads.
+
+    It may have two attributes more, which are told to users where they look for loaded models: `runs_on`, a str: what
+    its engine really computes on, read back from it (`CUDA, CPU`); `notes`, a tuple of str: warnings about this load,
+    such as an accelerator that was to be used and is not.
+    """
 
     parallel: int
     """How many generate() may overlap; more are queued by the model itself, never shortened."""

@@ -77,6 +77,8 @@ class Loaded:
     reductions: tuple[str, ...] = ()
     """What was reduced to make it load, in words."""
     warnings: tuple[str, ...] = ()
+    runs_on: str = ""
+    """What its engine says that it really computes on; empty: it does not say."""
 
 
 @fact
@@ -166,8 +168,7 @@ def loaded(at: Resident) -> Loaded | None:
     """The facts for users; None while there is nothing to tell of."""
     if at.held is None:
         return None
-    plan = at.held.plan
-    estimated = sum(at.promised.values())
+    plan, estimated = at.held.plan, sum(at.promised.values())
     return Loaded(
         model=at.name,
         state=at.state,
@@ -190,4 +191,5 @@ def loaded(at: Resident) -> Loaded | None:
         pinned=at.pinned,
         reductions=at.held.reductions,
         warnings=at.held.notes,
+        runs_on=getattr(at.model, "runs_on", ""),
     )

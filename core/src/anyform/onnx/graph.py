@@ -1,8 +1,7 @@
 """Reads what an ONNX file says of itself: inputs, outputs, opsets, metadata, operators, sizes and types of weights.
 
-A walk over protobuf's fields (https://protobuf.dev/programming-guides/encoding/) as
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto numbers them. Weights are stepped over, never read; memory and
-time are bounded, whatever the bytes say.
+A walk over the fields as https://github.com/onnx/onnx/blob/main/onnx/onnx.proto numbers them. Weights are stepped over,
+never read; memory and time are bounded, whatever the bytes say.
 """
 
 from __future__ import annotations
@@ -15,28 +14,24 @@ from typing import IO
 from weakref import WeakKeyDictionary
 
 from anyform.contract.facts import ModelFiles
+from anyform.onnx import protobuf
+from anyform.onnx.protobuf import BLOCK, MOST_TEXT, MOST_TEXTS, VARINT, DamagedError, Reader, UnseenError
 
 SUFFIX = ".onnx"
 MOST_FIELDS = 1_000_000
 """About two seconds' worth; a network of 20,000 operators has some 400,000."""
 MOST_DEPTH = 16
 """Graphs within graphs."""
-MOST_TEXT = 4096
-"""Bytes of a name; longer ones are cut."""
-MOST_TEXTS = 16 << 20
-"""Bytes of all names and texts that are read, one of metadata's among them."""
 MOST_TOLD = 4096
 """Inputs, outputs, operators' kinds and external places that are kept."""
 MOST_SIDES = 64
 """Of an input or output."""
-CHUNK = 1 << 16
-REMOTE_BYTES = CHUNK
-"""What is looked at of a file that is not on this machine."""
+CHUNK = protobuf.CHUNK
+REMOTE_BYTES, REMOTE_WHOLE_BYTES = CHUNK, 2 << 20
+"""What is looked at of a file that is not on this machine, and how large one may be that is fetched whole: a graph with
+its numbers elsewhere."""
 NEWEST_IR, NEWEST_OPSET = 13, 26
 """Of what onnxruntime 1.31 takes; it refuses later ones."""
-LONGEST_VARINT = 10
-VARINT, EIGHT, BLOCK, FOUR = 0, 1, 2, 5
-
 DTYPES: Mapping[int, tuple[str, int]] = {
     1: ("F32", 32), 2: ("U8", 8), 3: ("I8", 8), 4: ("U16", 16), 5: ("I16", 16), 6: ("I32", 32), 7: ("I64", 64),
     8: ("TEXT", 0), 9: ("BOOL", 8), 10: ("F16", 16), 11: ("F64", 64), 12: ("U32", 32), 13: ("U64", 64),
@@ -45,18 +40,11 @@ DTYPES: Mapping[int, tuple[str, int]] = {
     25: ("U2", 2), 26: ("I2", 2),
 }  # fmt: skip
 """TensorProto.DataType -> (our name, bits of an element)."""
-
-
-class DamagedError(Exception):
-    """What is wrong with a file: a code, and a sentence without the file's name."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class _UnseenError(Exception):
-    """What is asked for lies beyond what was fetched."""
+PACKED = ("MatMulNBits", "MatMulBnb4")
+"""Operators of onnxruntime whose matrix lies in bytes of several numbers each
+(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md)."""
+MATRIX, ZERO_POINTS = 1, 3
+"""Which of their inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +79,17 @@ class Weights:
 
 
 @dataclass(slots=True)
+class Packed:
+    """All matrices that lie packed, blocks of numbers with a scale each."""
+
+    bits: int = 0
+    """Of a number; the most that one of them has."""
+    elements: int = 0
+    stored: int = 0
+    """Elements that they have as tensors, scales and zero points among them."""
+
+
+@dataclass(slots=True)
 class Model:
     """What one file says."""
 
@@ -106,8 +105,11 @@ class Model:
     outputs: list[Value] = field(default_factory=list)
     operators: Counter[str] = field(default_factory=Counter)
     """How often each kind occurs, as `Conv` or `com.microsoft.MatMulNBits`, in all graphs."""
+    functions: set[str] = field(default_factory=set)
+    """Kinds of operators that the model brings itself, put together of others."""
     weights: dict[str, Weights] = field(default_factory=dict)
     """By type; initializers and constants of all graphs."""
+    packed: Packed = field(default_factory=Packed)
     external: list[External] = field(default_factory=list)
     troubles: list[DamagedError] = field(default_factory=list)
     """What is wrong, in the order it was found; the walk ends at damage."""
@@ -122,8 +124,9 @@ class Model:
 
     @property
     def elements(self) -> int:
-        """Numbers of all tensors that are weights: not those of indices and shapes."""
-        return sum(one.elements for name, one in self.weights.items() if name not in ("I64", "I32", "BOOL", "TEXT"))
+        """Numbers of all tensors that are weights: not those of indices and shapes, nor scales of packed matrices."""
+        lies = sum(one.elements for name, one in self.weights.items() if name not in ("I64", "I32", "BOOL", "TEXT"))
+        return max(lies - self.packed.stored, 0) + self.packed.elements
 
 
 def read(files: ModelFiles, name: str) -> Model:
@@ -154,7 +157,7 @@ def _model(files: ModelFiles, name: str) -> Model:
     try:
         path = files.path / name
         if not path.is_file():
-            return peek(files, name, REMOTE_BYTES)
+            return peek(files, name, found.size if found.size <= REMOTE_WHOLE_BYTES else REMOTE_BYTES)
         with path.open("rb") as file:
             _Walk(file, found, found.size).run()
     except OSError as error:
@@ -162,17 +165,17 @@ def _model(files: ModelFiles, name: str) -> Model:
     return found
 
 
-class _Walk:
+class _Walk(Reader):
     """One pass over a file, which fills *found*."""
 
     def __init__(self, file: IO[bytes], found: Model, seen: int) -> None:
         """*seen*: bytes that can be read, of the file's."""
-        self._file, self._found, self._seen = file, found, seen
-        self._chunk, self._base = b"", 0
-        self._left = MOST_FIELDS
-        self._text_left = MOST_TEXTS
+        super().__init__(file, found.size, seen, MOST_FIELDS)
+        self._found = found
         self._constants: set[str] = set()
         """Names of initializers, of files so old that these are inputs too."""
+        self._unpacked: set[str] = set()
+        """Names of packed matrices that are counted: embeddings may share one with the output."""
 
     def run(self) -> None:
         found = self._found
@@ -181,21 +184,21 @@ class _Walk:
             found.whole = True
         except DamagedError as wrong:
             found.troubles.append(wrong)
-        except _UnseenError:
+        except UnseenError:
             pass
         if self._constants:
             found.inputs = [one for one in found.inputs if one.name not in self._constants]
 
     def _whole(self) -> None:
         found = self._found
-        for number, kind, value, end in self._fields(0, found.size):
+        for number, kind, value, end in self.fields(0, found.size):
             match number, kind:
                 case 1, 0:
                     found.ir_version = value
                 case 2, 2:
-                    found.producer = self._text(value, end)
+                    found.producer = self.text(value, end)
                 case 6, 2:
-                    found.doc = self._text(value, end)
+                    found.doc = self.text(value, end)
                 case 7, 2:
                     found.has_graph = True
                     self._graph(value, end, 0)
@@ -203,12 +206,14 @@ class _Walk:
                     self._opset(value, end)
                 case 14, 2:
                     self._property(value, end)
+                case 25, 2:
+                    self._function(value, end)
 
     def _opset(self, begin: int, end: int) -> None:
         domain, version = "", 0
-        for number, kind, value, stop in self._fields(begin, end):
+        for number, kind, value, stop in self.fields(begin, end):
             if (number, kind) == (1, BLOCK):
-                domain = self._text(value, stop)
+                domain = self.text(value, stop)
             elif (number, kind) == (2, VARINT):
                 version = value
         if len(self._found.opsets) < MOST_TOLD:
@@ -221,17 +226,17 @@ class _Walk:
 
     def _pair(self, begin: int, end: int, most: int) -> tuple[str, str]:
         key = said = ""
-        for number, kind, value, stop in self._fields(begin, end):
+        for number, kind, value, stop in self.fields(begin, end):
             if (number, kind) == (1, BLOCK):
-                key = self._text(value, stop)
+                key = self.text(value, stop)
             elif (number, kind) == (2, BLOCK):
-                said = self._text(value, stop, most)
+                said = self.text(value, stop, most)
         return key, said
 
     def _graph(self, begin: int, end: int, depth: int) -> None:
         if depth > MOST_DEPTH:
             raise DamagedError("too_deep", f"graphs lie in graphs more than {MOST_DEPTH} deep")
-        for number, kind, value, stop in self._fields(begin, end):
+        for number, kind, value, stop in self.fields(begin, end):
             if kind != BLOCK:
                 continue
             match number:
@@ -246,23 +251,62 @@ class _Walk:
 
     def _node(self, begin: int, end: int, depth: int) -> None:
         name = domain = ""
-        for number, kind, value, stop in self._fields(begin, end):
+        given: list[tuple[int, int]] = []
+        said: dict[str, int] = {}
+        for number, kind, value, stop in self.fields(begin, end):
             if kind != BLOCK:
                 continue
             match number:
+                case 1 if len(given) <= ZERO_POINTS:
+                    given.append((value, stop))
                 case 4:
-                    name = self._text(value, stop)
+                    name = self.text(value, stop)
                 case 5:
-                    self._attribute(value, stop, depth)
+                    self._attribute(value, stop, depth, said if name in PACKED else None)
                 case 7:
-                    domain = self._text(value, stop)
+                    domain = self.text(value, stop)
+        if said and len(given) > MATRIX:
+            self._unpack(self.text(*given[MATRIX]), said, len(given) > ZERO_POINTS and len(set(given[ZERO_POINTS])) > 1)
         full = f"{domain}.{name}" if domain not in ("", "ai.onnx") else name
         if full in self._found.operators or len(self._found.operators) < MOST_TOLD:
             self._found.operators[full] += 1
 
-    def _attribute(self, begin: int, end: int, depth: int) -> None:
-        for number, kind, value, stop in self._fields(begin, end):
-            if kind == BLOCK and number in (5, 10):
+    def _unpack(self, name: str, said: Mapping[str, int], zero_points: bool) -> None:
+        """Count a packed matrix of K x N numbers, in blocks of `block_size` along K."""
+        wide, long, bits, block = (
+            said.get(key, usual) for key, usual in (("N", 0), ("K", 0), ("bits", 4), ("block_size", 0))
+        )
+        known = 0 < wide < 1 << 31 and 0 < long < 1 << 31 and 0 < bits <= 8 and 0 < block < 1 << 31
+        if not known or name in self._unpacked or len(self._unpacked) >= MOST_TOLD:
+            return
+        self._unpacked.add(name)
+        blocks, packed = -(-long // block), self._found.packed
+        packed.bits = max(packed.bits, bits)
+        packed.elements += wide * long
+        packed.stored += wide * blocks * (1 + block * bits // 8) + zero_points * wide * -(-blocks * bits // 8)
+
+    def _function(self, begin: int, end: int) -> None:
+        name = domain = ""
+        for number, kind, value, stop in self.fields(begin, end):
+            match number, kind:
+                case 1, 2:
+                    name = self.text(value, stop)
+                case 7, 2:
+                    self._node(value, stop, 1)
+                case 10, 2:
+                    domain = self.text(value, stop)
+        if len(self._found.functions) < MOST_TOLD:
+            self._found.functions.add(f"{domain}.{name}")
+
+    def _attribute(self, begin: int, end: int, depth: int, said: dict[str, int] | None) -> None:
+        """*said*: gets its whole number, under its name."""
+        name = ""
+        for number, kind, value, stop in self.fields(begin, end):
+            if said is not None and (number, kind) == (1, BLOCK):
+                name = self.text(value, stop)
+            elif said is not None and (number, kind) == (3, VARINT) and len(said) < MOST_SIDES:
+                said[name] = value
+            elif kind == BLOCK and number in (5, 10):
                 self._tensor(value, stop, 0)
             elif kind == BLOCK and number in (6, 11):
                 self._graph(value, stop, depth + 1)
@@ -270,9 +314,9 @@ class _Walk:
     def _keep(self, kept: list[Value], begin: int, end: int) -> None:
         name, dtype = "", ""
         shape: tuple[int | str, ...] = ()
-        for number, kind, value, stop in self._fields(begin, end):
+        for number, kind, value, stop in self.fields(begin, end):
             if (number, kind) == (1, BLOCK):
-                name = self._text(value, stop)
+                name = self.text(value, stop)
             elif (number, kind) == (2, BLOCK):
                 dtype, shape = self._type(value, stop)
         if len(kept) < MOST_TOLD:
@@ -282,10 +326,10 @@ class _Walk:
         """Of a TypeProto: of a tensor its type and shape."""
         dtype = ""
         shape: list[int | str] = []
-        for number, kind, value, stop in self._fields(begin, end):
+        for number, kind, value, stop in self.fields(begin, end):
             if (number, kind) != (1, BLOCK):
                 continue
-            for inner, sort, said, until in self._fields(value, stop):
+            for inner, sort, said, until in self.fields(value, stop):
                 if (inner, sort) == (1, VARINT):
                     dtype = DTYPES.get(said, (f"type {said}", 0))[0]
                 elif (inner, sort) == (2, BLOCK):
@@ -294,15 +338,15 @@ class _Walk:
 
     def _side(self, begin: int, end: int) -> int | str:
         side: int | str = ""
-        for number, kind, value, stop in self._fields(begin, end):
+        for number, kind, value, stop in self.fields(begin, end):
             if (number, kind) == (1, VARINT):
                 side = value
             elif (number, kind) == (2, BLOCK):
-                side = self._text(value, stop)
+                side = self.text(value, stop)
         return side
 
     def _blocks(self, begin: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-        for count, (number, kind, value, stop) in enumerate(self._fields(begin, end)):
+        for count, (number, kind, value, stop) in enumerate(self.fields(begin, end)):
             if (number, kind) == (wanted, BLOCK) and count < MOST_SIDES:
                 yield value, stop
 
@@ -310,16 +354,16 @@ class _Walk:
         """*ir_version*: of a graph's own initializers, 0 for others."""
         sides: list[int] = []
         dtype, stored, elsewhere, name, place = 0, -1, False, "", {}
-        for number, kind, value, stop in self._fields(begin, end):
+        for number, kind, value, stop in self.fields(begin, end):
             match number, kind:
                 case 1, 0:
                     sides.append(value)
                 case 1, 2:
-                    sides += self._numbers(value, stop)
+                    sides += self.numbers(value, stop)
                 case 2, 0:
                     dtype = value
                 case 8, 2:
-                    name = self._text(value, stop)
+                    name = self.text(value, stop)
                 case 9, 2:
                     stored = stop - value
                 case 13, 2:
@@ -361,84 +405,6 @@ class _Walk:
             text = f"the tensor {name!r:.100} has {length} bytes in {said['location']!r:.100}, and needs {needed}"
             raise DamagedError("bad_external", text)
         self._found.external.append(External(said["location"], offset, needed))
-
-    def _numbers(self, begin: int, end: int) -> Iterator[int]:
-        place = begin
-        while place < end:
-            self._spend()
-            value, place = self._varint(place, end)
-            yield value
-
-    def _fields(self, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """(number, kind, value, end) of each field: a number's value; of bytes where they begin and end."""
-        place = begin
-        while place < end:
-            self._spend()
-            at = place
-            tag, place = self._varint(place, end)
-            number, kind = tag >> 3, tag & 7
-            if kind == VARINT and number:
-                value, place = self._varint(place, end)
-                yield number, kind, value, place
-                continue
-            if kind == BLOCK and number:
-                length, place = self._varint(place, end)
-            elif kind in (EIGHT, FOUR) and number:
-                length = 8 if kind == EIGHT else 4
-            else:
-                raise DamagedError("damaged", f"at byte {at} stands a field that no protobuf has ({number}, {kind})")
-            if length > end - place:
-                cut = end == self._found.size
-                text = f"at byte {at} begins a field of {length} bytes, and {end - place} follow"
-                raise DamagedError("truncated" if cut else "damaged", f"{text}: it is cut off" if cut else text)
-            yield number, kind, place, place + length
-            place += length
-
-    def _spend(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise DamagedError("too_many_fields", f"it has more than {MOST_FIELDS} fields, and is not read any further")
-
-    def _varint(self, place: int, end: int) -> tuple[int, int]:
-        offset = place - self._base
-        if offset < 0 or offset + LONGEST_VARINT > len(self._chunk):
-            self._fill(place)
-            offset = 0
-        value = shift = 0
-        for byte in self._chunk[offset : offset + min(LONGEST_VARINT, end - place)]:
-            value |= (byte & 127) << shift
-            offset += 1
-            if byte < 128:
-                return value, self._base + offset
-            shift += 7
-        text = f"at byte {place} stands a number that does not end"
-        raise DamagedError("truncated" if end - place < LONGEST_VARINT and end == self._found.size else "damaged", text)
-
-    def _fill(self, place: int) -> None:
-        if place >= self._seen:
-            raise (
-                _UnseenError if self._seen < self._found.size else DamagedError("truncated", f"it ends at byte {place}")
-            )
-        self._file.seek(place)
-        self._chunk, self._base = self._file.read(CHUNK), place
-        if not self._chunk:
-            raise DamagedError("truncated", f"it ends at byte {place}")
-
-    def _text(self, begin: int, end: int, most: int = MOST_TEXT) -> str:
-        """What is no UTF-8 becomes question marks."""
-        if begin >= self._seen:
-            raise _UnseenError
-        length = min(end - begin, most)
-        self._text_left -= length
-        if self._text_left < 0:
-            raise DamagedError(
-                "too_many_fields", f"it has more than {MOST_TEXTS} bytes of names, and is not read further"
-            )
-        offset = begin - self._base
-        if offset >= 0 and offset + length <= len(self._chunk):
-            return self._chunk[offset : offset + length].decode("utf-8", "replace")
-        self._file.seek(begin)
-        return self._file.read(length).decode("utf-8", "replace")
 
 
 def _elements(sides: list[int]) -> int:

@@ -14,10 +14,18 @@ from anyform.onnx.graph import Model, Value
 AGAIN = "Copy or download the file again."
 _ANY = Family("")
 critical, warning = _ANY.critical, _ANY.warning
-DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.ml", "ai.onnx.training")
+DOMAINS = (
+    "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.ml", "ai.onnx.training",
+    "ai.onnx.preview.training",
+)  # fmt: skip
 """Sets of operators that onnxruntime has beside ONNX's own."""
 FLOATS = ("F32", "F16", "F64")
 WHOLE = ("I64", "I32")
+WHOLE_PRODUCTS = frozenset({
+    "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "com.microsoft.DynamicQuantizeMatMul",
+    "com.microsoft.MatMulIntegerToFloat", "com.microsoft.QAttention", "com.microsoft.QGemm",
+})  # fmt: skip
+"""Operators that multiply whole numbers."""
 SHOWN = 4
 
 
@@ -42,8 +50,18 @@ def check(files: ModelFiles, name: str, form: str) -> Iterator[Finding]:
         lacks = "graph" if not found.has_graph else "opset" if not found.opsets.get("") else "outputs and operators"
         yield critical(f"{form}.damaged", f"{name} is no whole ONNX model: it states no {lacks}. {AGAIN}")
         return
+    odd = next((one for one in (*found.inputs, *found.outputs) if _is_odd(one)), None)
+    if odd is not None:
+        text = f"{name} calls an input or output {odd.name!r:.60}, or a length of it, by what is no UTF-8. {AGAIN}"
+        yield critical(f"{form}.damaged", text)
+        return
     yield from _versions(found, name, form)
     yield from _external(files, name, found, form)
+
+
+def _is_odd(value: Value) -> bool:
+    """Whether bytes of its names were no text; onnxruntime loads such a model, and fails at each look at it."""
+    return any("\N{REPLACEMENT CHARACTER}" in str(one) for one in (value.name, *value.shape))
 
 
 def _versions(found: Model, name: str, form: str) -> Iterator[Finding]:
@@ -57,12 +75,12 @@ def _versions(found: Model, name: str, form: str) -> Iterator[Finding]:
                 f"{name} has {what} {stated}, and onnxruntime 1.31 knows up to {known}: it needs a later one, if any."
             )
             yield warning(f"{form}.new_opset", text)
-    strange = sorted({kind.rpartition(".")[0] for kind in found.operators if "." in kind} - {*DOMAINS})
+    foreign = {kind for kind in found.operators if "." in kind} - found.functions
+    strange = sorted({kind.rpartition(".")[0] for kind in foreign} - {*DOMAINS})
     if strange:
         said = ", ".join(f"{domain!r:.60}" for domain in strange[:SHOWN])
-        yield warning(
-            f"{form}.unknown_operators", f"{name} uses operators of {said}, which onnxruntime does not bring."
-        )
+        text = f"{name} uses operators of {said}, which onnxruntime does not bring, nor the model itself."
+        yield critical(f"{form}.unknown_operators", f"{text} Get an export without them.")
 
 
 def _external(files: ModelFiles, name: str, found: Model, form: str) -> Iterator[Finding]:
@@ -120,12 +138,20 @@ def _names(values: Sequence[Value]) -> str:
 
 
 def quantization(found: Model) -> str:
-    """The type that most bytes of the weights have, as users call it; empty: there are none."""
+    """The type that most bytes of the weights have, as users call it; empty: there are none.
+
+    Of packed matrices their bits: INT4, or Q4F16 where all else has 16 bits. Where products are of whole numbers, the
+    embeddings' type does not count.
+    """
     sizes = {name: one.size for name, one in found.weights.items() if name in _QUANTIZATIONS}
     if not sizes:
         return ""
-    if any(kind.endswith(("MatMulNBits", "MatMulBnb4")) for kind in found.operators):
-        return "INT4"
+    if found.packed.elements or any(kind.endswith(graph.PACKED) for kind in found.operators):
+        bits = found.packed.bits or 4
+        return f"Q{bits}F16" if sizes.get("F16", 0) > sizes.get("F32", 0) else f"INT{bits}"
+    integers = {name: size for name, size in sizes.items() if name in ("I8", "U8")}
+    if integers and not found.operators.keys().isdisjoint(WHOLE_PRODUCTS):
+        sizes = integers
     return _QUANTIZATIONS[max(sizes, key=lambda name: sizes[name])]
 
 

@@ -32,7 +32,7 @@ class Choice:
 
 
 def choose(plugins: Plugins, files: RemoteFiles, reference: Reference, order: Sequence[str] = ()) -> Choice:
-    """The files of the variant that *reference* names, or of the preferred one; *order*: variants, preferred first.
+    """The files of the variant or format that *reference* names, else of the first by *order* (variants, best first).
 
     Raises UnknownFormat, ModelNotFound for a variant that is not there, and what kept the listing from being read.
     """
@@ -42,8 +42,9 @@ def choose(plugins: Plugins, files: RemoteFiles, reference: Reference, order: Se
         raise _unknown(plugins, files, reference)
     readable = formats(plugins)
     found.sort(key=lambda pair: _preference(pair, readable, order))
-    variants = tuple(dict.fromkeys(match.variant for _, match in found if match.variant))
+    variants = tuple(dict.fromkeys(name for _, match in found if (name := match.variant or _folder(match))))
     wanted = [pair for pair in found if _is(pair[1], reference.variant)] if reference.variant else found
+    wanted = wanted or [pair for pair in found if pair[1].format == reference.variant.casefold()]
     if not wanted:
         known = f"It has {', '.join(variants)}." if variants else "It has only one variant: leave it out."
         raise ModelNotFound(f"{reference.repository} has no variant {reference.variant!r}.", known)
@@ -70,9 +71,14 @@ def named(listing: Listing, include: Iterable[str], names: Iterable[str]) -> Cho
 
 def _is(match: FormatMatch, variant: str) -> bool:
     asked = variant.casefold()
-    names = (match.variant, f"{match.name}-{match.variant}", match.name)
+    names = (match.variant, f"{match.name}-{match.variant}", match.name, _folder(match))
     files = (PurePosixPath(name).stem for name in (match.entry, *match.files))
     return asked in {name.casefold() for name in (*names, *files)}
+
+
+def _folder(match: FormatMatch) -> str:
+    """The last part of a name that is a path, as that of a model in a folder below; else the name."""
+    return PurePosixPath(match.name).name
 
 
 def _preference(

@@ -16,6 +16,9 @@ SIZES = (1, 7, 64, 4096, 70_000)
 CUTS = (0.1, 0.5, 0.9)
 """How much of a file a truncated copy keeps."""
 
+NUMBERS = (0, 1, 2, 7, 127, 128, 255, 256, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+"""Where arithmetic goes wrong."""
+
 Damage = Callable[[bytes], Iterable[tuple[str, bytes]]]
 """Content -> (what was done, new content)."""
 
@@ -105,3 +108,27 @@ def distorted(chance: random.Random, content: Any, values: Sequence[Any], depth:
         place = chance.randrange(len(content))
         return [*content[:place], distorted(chance, content[place], values, depth - 1), *content[place + 1 :]]
     return chance.choice(values)
+
+
+def scrambled(chance: random.Random, data: bytes, pieces: Sequence[bytes]) -> bytes:
+    """*data* with bytes flipped, overwritten, cut off, dropped and put in, *pieces* too: mostly at both ends."""
+    result = bytearray(data)
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        if len(result) < 8:
+            break
+        reach = min(len(result) - 8, chance.choice((8, 300, 3000, len(result)))) + 1
+        place = chance.randrange(reach)
+        if chance.random() < 0.3:
+            place = len(result) - 8 - place
+        match chance.randrange(6):
+            case 0 | 1:
+                result[place] ^= 1 << chance.randrange(8)
+            case 2:
+                result[place : place + 8] = struct.pack("<Q", chance.choice(NUMBERS))
+            case 3:
+                del result[chance.randrange(len(result)) :]
+            case 4:
+                del result[place : place + chance.randrange(1, 16)]
+            case _:
+                result[place:place] = chance.choice((chance.randbytes(5), *pieces))
+    return bytes(result)

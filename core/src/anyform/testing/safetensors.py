@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anyform.testing.gguf_vocabulary import CONTROL, byte_pairs
+
 SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "I8": 1, "F8_E4M3": 1, "BOOL": 1}
 """Bytes of an element."""
 STORAGES = {"F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage", "I64": "LongStorage"}
@@ -146,9 +148,9 @@ def llama_config(**changes: Any) -> dict[str, Any]:
 
 
 def llama_tensors(config: Mapping[str, Any], dtype: str = "F32") -> list[Tensor]:
-    """The tensors of the llama that *config* describes."""
-    width, wide = config["hidden_size"], config["intermediate_size"]
-    heads, keys = config["num_attention_heads"] * config["head_dim"], config["num_key_value_heads"] * config["head_dim"]
+    """The tensors of the llama, qwen2 or qwen3 that *config* describes."""
+    width, wide, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    heads, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], width)}
     for number in range(config["num_hidden_layers"]):
         layer = f"model.layers.{number}"
@@ -163,7 +165,14 @@ def llama_tensors(config: Mapping[str, Any], dtype: str = "F32") -> list[Tensor]
             f"{layer}.mlp.up_proj.weight": (wide, width),
             f"{layer}.mlp.down_proj.weight": (width, wide),
         }
+        if config["model_type"] == "qwen2":
+            sides = {"q": heads, "k": keys, "v": keys}
+            shapes |= {f"{layer}.self_attn.{part}_proj.bias": (side,) for part, side in sides.items()}
+        if config["model_type"] == "qwen3":
+            shapes |= {f"{layer}.self_attn.{part}_norm.weight": (head,) for part in "qk"}
     shapes["model.norm.weight"] = (width,)
+    if not config["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = (config["vocab_size"], width)
     return [tensor(name, *shape, dtype=dtype) for name, shape in shapes.items()]
 
 
@@ -220,6 +229,38 @@ def write_tokenizer(folder: Path, size: int = 32, template: str = "", **config: 
     write_json(folder / "tokenizer.json", content)
     said = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]", "pad_token": "[PAD]", **config}
     write_json(folder / "tokenizer_config.json", said | ({"chat_template": template} if template else {}))
+
+
+def byte_words() -> dict[str, Any]:
+    """What config.json says of `write_byte_tokenizer`'s vocabulary: its size, and the ids of its ends."""
+    said = byte_pairs()
+    tokens = said["tokenizer.ggml.tokens"]
+    ids = {"bos_token_id": tokens.index("<|endoftext|>"), "eos_token_id": tokens.index("<|im_end|>")}
+    return {"vocab_size": len(tokens), **ids, "pad_token_id": ids["bos_token_id"]}
+
+
+def write_byte_tokenizer(folder: Path, template: str = "", **config: Any) -> None:
+    """tokenizer.json of `gguf_vocabulary.byte_pairs`, which takes any text, and tokenizer_config.json."""
+    said = byte_pairs()
+    tokens, kinds = said["tokenizer.ggml.tokens"], said["tokenizer.ggml.token_type"]
+    added = [id for id, kind in enumerate(kinds) if kind == CONTROL]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {
+        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "",
+        "fuse_unk": False, "byte_fallback": False, "merges": said["tokenizer.ggml.merges"],
+        "vocab": {token: id for id, token in enumerate(tokens) if id not in added},
+    }  # fmt: skip
+    content = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [
+            {"id": id, "content": tokens[id], "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False, "special": True} for id in added
+        ],
+        "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level, "model": model,
+    }  # fmt: skip
+    write_json(folder / "tokenizer.json", content)
+    ends = {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    told = {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": False, **ends, **config}
+    write_json(folder / "tokenizer_config.json", told | ({"chat_template": template} if template else {}))
 
 
 def write_llama(

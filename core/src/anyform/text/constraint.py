@@ -119,6 +119,8 @@ class Constraint:
 
     def __init__(self, vocabulary: Vocabulary, grammar: str) -> None:
         """*grammar*: llguidance's own form; use the `from_` makers."""
+        self.grammar = grammar
+        """For an engine that follows llguidance's grammars by itself."""
         self._vocabulary = vocabulary
         self._matcher = vocabulary.matcher(grammar)
         self._bits = np.zeros((vocabulary.size + 31) // 32, dtype=np.int32)
@@ -221,6 +223,10 @@ class Constraint:
         np.take(_ADDENDS, self.allowed_bitmask().view(np.uint8), axis=0, out=addends, mode="clip")
         logits[:size] += addends.reshape(-1)[:size]
         logits[size:] = -np.inf
+
+    def follows(self, token: int) -> bool:
+        """Whether `accept` would take *token*, which `mask` may forbid: it leaves forced text no choice of tokens."""
+        return bool(self._matcher.validate_tokens([token]) == 1)
 
     def accept(self, token: int) -> None:
         """Go on with *token*. Raises `Invalid` if it was forbidden."""

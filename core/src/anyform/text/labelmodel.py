@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -110,6 +110,35 @@ def entailed(logits: Floats, entailment: int) -> Floats:
         return softmax(logits[:, entailment])
     contradiction = -1 if entailment == 0 else 0
     return softmax(logits[:, [contradiction, entailment]])[:, 1]
+
+
+def labels_of(named: object, count: int) -> list[str]:
+    """The labels of a row of *count* logits. *named*: config.json's `id2label`, whose keys are numbers or text."""
+    known = {str(place): label for place, label in named.items()} if isinstance(named, Mapping) else {}
+    return [str(known.get(str(place), f"LABEL_{place}")) for place in range(count)]
+
+
+def entailing(labels: Sequence[str]) -> int | None:
+    """Which of a model's labels says that the second text follows from the first; None: it judges no such thing."""
+    found = [place for place, label in enumerate(labels) if label.lower().startswith("entail")]
+    return found[0] if found and len(labels) > 1 else None
+
+
+def share(problem: object, labels: int) -> Callable[[Floats], Floats]:
+    """Scores from a row of logits. *problem*: config.json's `problem_type`.
+
+    transformers' rule (TextClassificationPipeline.postprocess).
+    """
+    if problem == "regression":
+        return lambda row: row
+    if problem == "multi_label_classification" or labels == 1:
+        return _sigmoids
+    return softmax
+
+
+def _sigmoids(row: Floats) -> Floats:
+    made: Floats = (1.0 / (1.0 + np.exp(-row.astype(np.float64)))).astype(np.float32)
+    return made
 
 
 def softmax(row: Floats) -> Floats:

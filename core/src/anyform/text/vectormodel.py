@@ -229,6 +229,18 @@ def sigmoid(value: float) -> float:
     return float(1.0 / (1.0 + np.exp(-np.float64(value))))
 
 
+def score(labels: int, function: Callable[[Floats], Floats] | None = None) -> Callable[[Floats], float]:
+    """What a row of logits says of a pair: of two the share of the second, of one what *function* makes of it.
+
+    As sentence_transformers' CrossEncoder.predict; None: a sigmoid.
+    """
+    if labels == 2:
+        return lambda row: sigmoid(float(row[1]) - float(row[0]))
+    if function is None:
+        return lambda row: sigmoid(float(row[0]))
+    return lambda row: float(function(row[:1])[0])
+
+
 def unit(vector: Floats) -> Floats:
     """*vector* made as long as one; zero stays."""
     length = float(np.linalg.norm(vector.astype(np.float64)))

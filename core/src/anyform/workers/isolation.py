@@ -57,7 +57,7 @@ class Workers:
         except BaseException:
             process.kill()
             raise
-        return RemoteModel(process, plan.model, ready["port"], ready["parallel"])
+        return RemoteModel(process, plan.model, **ready)
 
     def rehearse(self, plan: Plan) -> None:
         self.load(plan).close()

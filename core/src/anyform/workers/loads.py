@@ -50,10 +50,10 @@ class Loads:
                 asked=order.wanted,
                 decision=replace(decision, plan=attempt.plan),
                 reductions=attempt.whys,
-                notes=(*warned, *notes),
+                notes=(*warned, *notes, *getattr(model, "notes", ())),
                 needs=_needs(attempt.plan, estimate),
             )
-            _say(held)
+            _say(held, getattr(model, "runs_on", ""))
             return model, held
         assert last is not None
         last.details["tried"] = notes
@@ -126,9 +126,9 @@ def _reduced(attempt: Attempt) -> str:
     return f" with {', '.join(f'{k}={v}' for k, v in attempt.options.items())}" if attempt.options else ""
 
 
-def _say(held: Held) -> None:
+def _say(held: Held, runs_on: str) -> None:
     plan, context = held.plan, held.plan.settings.context
-    where = ", ".join(device.id for device in plan.devices)
+    where = ", ".join(device.id for device in plan.devices) + (f" ({runs_on})" if runs_on else "")
     sized = f", context {context} ({held.decision.context_why})" if context is not None else ""
     log.info("%s: loaded by %s on %s%s", plan.model, _runner(plan, held.decision), where, sized)
     for note in held.notes:

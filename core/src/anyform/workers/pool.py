@@ -198,7 +198,8 @@ class Pool:
         if unwanted:
             self._end(slot, "asked")
             raise Closed(f"{slot.name} was unloaded while it loaded.", "Ask again to load it anew.")
-        self._news.tell("loaded", slot.name, seconds=round(slot.load_s, 3), bytes=dict(slot.promised))
+        about = {"runs_on": getattr(model, "runs_on", ""), "warnings": list(held.notes)}
+        self._news.tell("loaded", slot.name, seconds=round(slot.load_s, 3), bytes=dict(slot.promised), **about)
 
     def _unfilled(self, slot: Slot, error: BaseException) -> None:
         with self._changed:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -163,8 +163,17 @@ class RequestSocket(socket.socket):
 class RemoteModel:
     """A `LoadedModel` in a worker process."""
 
-    def __init__(self, process: Process, model: str, port: int, parallel: int) -> None:
+    def __init__(
+        self,
+        process: Process,
+        model: str,
+        port: int,
+        parallel: int,
+        runs_on: str = "",
+        notes: Sequence[str] = (),
+    ) -> None:
         self.parallel, self.port, self.pid = parallel, port, process.pid
+        self.runs_on, self.notes = runs_on, tuple(notes)
         self._process, self._model = process, model
         self._closed = self._died = False
         self._why = ""

@@ -85,7 +85,8 @@ def _serve(task: Mapping[str, Any], token: str, control: Channel) -> object:
     threading.Thread(target=_watch, args=(control, ended, leaving), daemon=True).start()
     model: LoadedModel = _plugin(plan.plugin).ask_one(plan.plugin, "load", plan=plan)
     server = Server(model, token, plan.plugin)
-    control.send({"ready": {"port": server.port, "parallel": model.parallel}})
+    told = {"runs_on": getattr(model, "runs_on", ""), "notes": getattr(model, "notes", ())}
+    control.send({"ready": {"port": server.port, "parallel": model.parallel, **told}})
     ended.wait()
     leaving.set()
     server.close()

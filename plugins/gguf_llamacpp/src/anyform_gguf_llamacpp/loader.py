@@ -10,6 +10,7 @@ from typing import Any
 from anyform.contract.errors import Fault, Invalid, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
+from anyform.text.processor import cores
 from anyform.text.prompt import ChatForm
 from anyform.text.textmodel import TextModel
 from anyform.text.vectormodel import Floats, VectorModel, sigmoid
@@ -20,7 +21,6 @@ from anyform_gguf_llamacpp.guard import Guard
 from anyform_gguf_llamacpp.loop import SCORED_ROWS, Loop
 from anyform_gguf_llamacpp.memory import fitting_layers
 from anyform_gguf_llamacpp.options import CACHE_TYPES, POOLINGS, Options
-from anyform_gguf_llamacpp.processor import cores
 from anyform_gguf_llamacpp.vectorinputs import VectorInputs
 from anyform_gguf_llamacpp.vectorloop import VectorLoop
 from anyform_gguf_llamacpp.vision import open_projector

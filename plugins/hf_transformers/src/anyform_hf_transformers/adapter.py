@@ -14,9 +14,8 @@ from typing import Any
 
 from anyform.contract.errors import LoadFailed, Unsupported
 from anyform.contract.facts import FormatMatch, Metadata
-from anyform_hf_transformers import detection, metadata
+from anyform.pretrained.listing import Listing
 from anyform_hf_transformers.layout import PEFT
-from anyform_hf_transformers.listing import Listing
 from anyform_hf_transformers.requirement import require
 
 ADDED_TO_PROMPTS = frozenset({"PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
@@ -62,6 +61,8 @@ def _cached(repository: str, revision: Any) -> list[Path]:
 
 def described(folder: Path) -> tuple[FormatMatch, Metadata] | None:
     """The main model of *folder*; None: there is none."""
+    from anyform_hf_transformers import detection, metadata  # estimates come by here, mostly without an adapter
+
     files = Listing(folder)
     found = [match for match in detection.detect(files) if match.format != PEFT]
     if not found:

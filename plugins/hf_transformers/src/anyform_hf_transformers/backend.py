@@ -5,14 +5,13 @@ The only file that imports them; the others take them from here, and are importe
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from anyform.contract.errors import EngineMissing
 from anyform.contract.facts import BackendInfo, Capabilities, Plan
 from anyform.contract.model import LoadedModel
+from anyform.picture.backend import library
 from anyform_hf_transformers import options as load_options
 from anyform_hf_transformers.info import INSTALL, PEFT_INSTALL
 
@@ -29,10 +28,9 @@ except (ImportError, OSError, RuntimeError) as error:  # torch's libraries may b
 pillow: Any
 """The module PIL.Image; None: Pillow is not there, and models that see nothing do without it."""
 try:
-    pillow = import_module("PIL.Image")
-except ImportError:
+    pillow = library()
+except EngineMissing:
     pillow = None
-warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is told to whoever sent it
 
 
 def peft() -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 
 from anyform.contract.errors import Area, Fault
 from anyform.contract.model import Stop
+from anyform.picture.seen import Seen
 from anyform.text.enginethread import EngineThread
 from anyform_hf_transformers.backend import torch, transformers
-from anyform_hf_transformers.pixels import Seen
 from anyform_hf_transformers.writer import Sheet, Writer
 
 

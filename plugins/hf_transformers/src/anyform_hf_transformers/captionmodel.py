@@ -10,8 +10,10 @@ from anyform.contract.errors import Fault, Invalid, Unsupported
 from anyform.contract.events import Done, Event, Finish, Progress, Text, Usage
 from anyform.contract.jobs import Answer, Caption, Job
 from anyform.contract.model import Stop
+from anyform.picture.pixels import Pixels
+from anyform.picture.seen import Seen
+from anyform.picture.texts import Texts
 from anyform_hf_transformers.captionloop import CaptionLoop, CaptionTicket
-from anyform_hf_transformers.pixels import Pixels, Seen, Texts
 
 _LAG = 3
 """Tokens at the end of a text whose spaces may still change, where the tokenizer cleans them up."""

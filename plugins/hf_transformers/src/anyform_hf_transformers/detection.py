@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyform.contract.facts import Evidence, FormatMatch, ModelFiles
-from anyform_hf_transformers import layout, modules
-from anyform_hf_transformers.layout import PEFT, PYTORCH, Weights, at
+from anyform.pretrained import modules
+from anyform.pretrained.layout import COMPANIONS, CONFIG, MODULES, above, at, by_folder
+from anyform_hf_transformers import layout
+from anyform_hf_transformers.layout import PEFT, PYTORCH, Weights
 
 MAIN_ORDER, PYTORCH_ORDER, ADAPTER_ORDER = 100, 100, 1000
 """Behind a GGUF's quantizations, which are smaller; pickles behind safetensors."""
@@ -34,7 +36,7 @@ class Home:
 
 def detect(files: ModelFiles) -> list[FormatMatch]:
     """One match for each set of weights that transformers could load, and one for each adapter."""
-    folders = layout.by_folder(files.files)
+    folders = by_folder(files.files)
     homes = list(_homes(files, folders))
     return [match for home in homes for match in (*_models(files, home), *_adapters(files, home))]
 
@@ -44,11 +46,11 @@ def _homes(files: ModelFiles, folders: Mapping[str, Sequence[str]]) -> Iterator[
     pipelines = {folder for folder, names in folders.items() if layout.PIPELINE in names}
     parts: dict[str, str] = {}
     for folder, names in folders.items():
-        if layout.MODULES in names:
+        if MODULES in names:
             parts.update(dict.fromkeys(modules.folders(files, folder), folder))
     for folder, names in folders.items():
         owner = parts.get(folder)
-        if pipelines.intersection(layout.above(folder)):
+        if pipelines.intersection(above(folder)):
             continue
         if owner is None:
             yield Home(folder, folder, names)
@@ -60,7 +62,7 @@ def _models(files: ModelFiles, home: Home) -> Iterator[FormatMatch]:
     sets = layout.weights(home.names)
     if not sets:
         return
-    config = files.json(at(home.weights, layout.CONFIG))
+    config = files.json(at(home.weights, CONFIG))
     evidence, why = _recognised(home, config)
     if evidence is None:
         return
@@ -92,7 +94,7 @@ def _recognised(home: Home, config: Mapping[str, Any]) -> tuple[Evidence | None,
     if config:
         unnamed = tokenizer and not any(name in config for name in STRANGERS)
         return (Evidence.NAME, "but config.json names no model_type") if unnamed else (None, "")
-    if layout.CONFIG in home.names:
+    if CONFIG in home.names:
         return Evidence.NAME, "but config.json is no JSON object"
     return (Evidence.NAME, "but config.json is missing") if tokenizer else (None, "")
 
@@ -131,11 +133,7 @@ def _needed(files: ModelFiles, home: Home, one: Weights, config: Mapping[str, An
 def _beside(home: Home, config: Mapping[str, Any]) -> list[str]:
     """The companions; a folder that brings code of its own needs that too."""
     own_code = "auto_map" in config
-    return [
-        at(home.weights, name)
-        for name in home.names
-        if name in layout.COMPANIONS or (own_code and name.endswith(".py"))
-    ]
+    return [at(home.weights, name) for name in home.names if name in COMPANIONS or (own_code and name.endswith(".py"))]
 
 
 def _adapters(files: ModelFiles, home: Home) -> Iterator[FormatMatch]:
@@ -145,7 +143,7 @@ def _adapters(files: ModelFiles, home: Home) -> Iterator[FormatMatch]:
         return
     base = files.json(at(home.weights, layout.ADAPTER_CONFIG)).get("base_model_name_or_path")
     alone = not layout.weights(home.names)
-    beside = [name for name in home.names if name in layout.COMPANIONS] if alone else []
+    beside = [name for name in home.names if name in COMPANIONS] if alone else []
     yield FormatMatch(
         format=PEFT,
         entry=at(home.weights, entry),

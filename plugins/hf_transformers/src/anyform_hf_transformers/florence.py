@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 from anyform.contract.errors import Invalid, LoadFailed, Unsupported
 from anyform.contract.jobs import Answer, Caption, Chat, Generation, Job, Sampling
 from anyform.contract.model import LoadedModel, Stop
+from anyform.text.defaults import sampling
 from anyform.text.prompt import ChatForm, Prompt, pictures
 from anyform.text.reading import Loop as Reads
 from anyform.text.reading import Request
 from anyform.text.sampling import Floats
 from anyform.text.textmodel import TextModel
 from anyform.text.ticket import Constraint
-from anyform_hf_transformers import folder, processor, textloading
+from anyform.text.words import Words
+from anyform_hf_transformers import processor, textloading
 from anyform_hf_transformers.backend import torch, transformers
 from anyform_hf_transformers.generation import close
 from anyform_hf_transformers.projector import Projector, Sight
 from anyform_hf_transformers.quantizer import precision
 from anyform_hf_transformers.repetition import NoRepeat
 from anyform_hf_transformers.sight import SightLoop, plain
-from anyform_hf_transformers.words import Words
 
 if TYPE_CHECKING:
     from anyform.text.slot import Media
@@ -193,7 +194,7 @@ def load(loading: Loading) -> LoadedModel:
         words,
         context=loading.context,
         parallel=parallel,
-        defaults=folder.sampling(loading.plan.metadata.extra),
+        defaults=sampling(loading.plan.metadata.extra),
         projector=projector,
         opening=written,
         no_repeat=model.generation_config.no_repeat_ngram_size or 0,

@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from anyform.contract.errors import LoadFailed
+from anyform.text.decoder import PROBE, Decoder, computes, first_sound, near
 from anyform.text.sampling import Floats
 from anyform_hf_transformers.backend import torch, transformers
 from anyform_hf_transformers.quantizer import precision
@@ -24,39 +25,8 @@ _FEWEST_ROWS = 4
 """From so many rows on torch's matrix products on a CPU, in one thread, give each row the same bits as among more."""
 TROUBLES = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 """What transformers' classes raise where a cache or a mask is not of their own kind."""
-_PROBE = (3, 5, 1, 7, 2, 6, 4)
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 """How far the logits of a batch may lie from the model's own, as a share of their spread."""
-
-
-class Decoder(Protocol):
-    """What the decode loop needs. Slots are numbered from 0; only one thread may call it."""
-
-    slots: int
-    fewest: int
-    """Tokens of a prompt that are read together at the least."""
-    batched: bool
-    """Whether `copy` works and a slot may be cut anywhere."""
-    together: bool
-    """Whether `read_all` works."""
-
-    def read(self, slot: int, start: int, tokens: Sequence[int], *, every: bool) -> Floats:
-        """Read *tokens* of a prompt at positions from *start*; the logits of the last, or of *every* one."""
-
-    def read_all(self, slots: Sequence[int], starts: Sequence[int], prompts: Sequence[Sequence[int]]) -> Floats:
-        """`read` for each of *slots*, ascending, in one pass; the logits of each one's last token."""
-
-    def step(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Floats:
-        """One token for each of *slots*, ascending; a row of logits for each."""
-
-    def copy(self, source: int, target: int, count: int) -> None:
-        """Give *target* the first *count* positions of *source*."""
-
-    def free(self) -> None:
-        """Give the weights and the memory back."""
-
-
-AnyDecoder = TypeVar("AnyDecoder", bound=Decoder)
 
 
 def open_decoder(model: Any, device: str, slots: int, context: int, *, exact: bool) -> Decoder:
@@ -66,31 +36,13 @@ def open_decoder(model: Any, device: str, slots: int, context: int, *, exact: bo
         lambda: SlotDecoder(model, device, slots, context, exact=exact),
         lambda: SingleDecoder(model, device, slots),
     ]
-    return first_sound(makers, lambda decoder: agree(decoder, expected, precision(model)))
-
-
-def first_sound(makers: Sequence[Callable[[], AnyDecoder]], sound: Callable[[AnyDecoder], bool]) -> AnyDecoder:
-    """The first of the decoders that *sound* finds to compute what its model does. Raises LoadFailed."""
-    trouble: Exception | None = None
-    for make in makers:
-        decoder = make()
-        try:
-            if sound(decoder):
-                return decoder
-        except TROUBLES as error:
-            if "memory" in str(error).lower():
-                raise
-            trouble = error
-        decoder.free()
-    raise LoadFailed(
-        "the model gives other numbers with its cache than without.", "It cannot be run token by token."
-    ) from trouble
+    return first_sound(makers, lambda decoder: agree(decoder, expected, precision(model)), TROUBLES)
 
 
 def expect(model: Any, device: str) -> torch.Tensor:
     """What *model* gives for a short probe without any cache. Raises LoadFailed: no finite numbers."""
     with torch.inference_mode():
-        ids = torch.tensor([_PROBE], device=device)
+        ids = torch.tensor([PROBE], device=device)
         logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0].float().cpu()
         if not torch.isfinite(logits).all():
             raise LoadFailed("the model computes numbers that are not finite.", "Get it again, or use dtype=float32.")
@@ -98,23 +50,17 @@ def expect(model: Any, device: str) -> torch.Tensor:
 
 
 def agree(decoder: Decoder, expected: torch.Tensor, dtype: Any) -> bool:
-    """Whether a prompt and steps in the last slot give *expected*, which says what two prompts at once have to, too.
-
-    Leaves nothing behind that matters.
-    """
-    slot, half = decoder.slots - 1, len(_PROBE) - 2
-    rows = [*decoder.read(slot, 0, _PROBE[:half], every=True)]
-    rows += [decoder.step([slot], [_PROBE[at]], [at])[0] for at in range(half, len(_PROBE))]
-    if decoder.together and slot:
-        both = decoder.read_all([slot - 1, slot], [0, 0], [_PROBE, _PROBE[:half]])
-        decoder.together = close(torch.as_tensor(both), expected[[-1, half - 1]], dtype)
-    return close(torch.stack([torch.as_tensor(row) for row in rows]), expected, dtype)
+    """Whether *decoder* gives *expected* but for what rounding in *dtype* does: see `anyform.text.decoder.computes`."""
+    return computes(decoder, expected.numpy(), _tolerance(dtype))
 
 
 def close(found: torch.Tensor, expected: torch.Tensor, dtype: Any) -> bool:
     """Whether logits are the same but for what rounding in *dtype* does."""
-    spread = float(expected.max() - expected.min()) or 1.0
-    return float((found - expected).abs().max()) <= _TOLERANCE.get(dtype, 2e-1) * spread
+    return near(found.numpy(), expected.numpy(), _tolerance(dtype))
+
+
+def _tolerance(dtype: Any) -> float:
+    return _TOLERANCE.get(dtype, 2e-1)
 
 
 class _SlotCache(transformers.Cache):  # type: ignore[misc]

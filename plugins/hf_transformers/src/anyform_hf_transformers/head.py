@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from anyform_hf_transformers.backend import torch
+from anyform.contract.errors import LoadFailed
+from anyform.pretrained.sentence import Part, Sentence, unknown_function
+from anyform_hf_transformers.backend import load_file, torch
 
 Step: TypeAlias = Callable[[Any, Any], Any]
 """Values, and which tokens count -> values: [texts, tokens, width] until they are pooled, then [texts, width]."""
-POOLINGS = ("cls", "max", "mean", "mean_sqrt_len", "weightedmean", "last")
 
 
 class Head:
@@ -34,27 +35,57 @@ class Head:
         return values
 
 
-def pool(kinds: Sequence[str]) -> Step:
-    """One vector by each of *kinds*, joined."""
-    return lambda states, mask: torch.cat([_POOL[kind](states, mask) for kind in kinds], -1)
+def head(said: Sentence, asked: str, device: str) -> Head:
+    """What *said* has follow the network. *asked*: a pooling instead of its own. Raises Unsupported, LoadFailed."""
+    return Head(said.steps(asked, Layers(said.plan.model, device)), said.output if said.parts else "last_hidden_state")
 
 
-def normalize(values: Any, mask: Any) -> Any:
-    """To length one."""
-    return torch.nn.functional.normalize(values, p=2, dim=-1)
+class Layers:
+    """A `Maker` of steps, with the modules' weights on a device."""
+
+    def __init__(self, model: str, device: str) -> None:
+        self._model = model
+        self._device = device
+
+    def pool(self, kinds: Sequence[str]) -> Step:
+        return lambda states, mask: torch.cat([_POOL[kind](states, mask) for kind in kinds], -1)
+
+    def dense(self, part: Part) -> Step:
+        found = self._weights(part)
+        matrix, bias = found["linear.weight"], found.get("linear.bias")
+        function = activation(part.activation, f"{part.folder.name} of {self._model}")
+        return lambda values, mask: function(torch.nn.functional.linear(values, matrix, bias))
+
+    def layer_norm(self, part: Part) -> Step:
+        found = self._weights(part)
+        scale, shift = found["norm.weight"], found["norm.bias"]
+        return lambda values, mask: torch.nn.functional.layer_norm(values, scale.shape, scale, shift)
+
+    def normalize(self) -> Step:
+        return lambda values, mask: torch.nn.functional.normalize(values, p=2, dim=-1)
+
+    def _weights(self, part: Part) -> dict[str, Any]:
+        stored, pickled = part.folder / "model.safetensors", part.folder / "pytorch_model.bin"
+        try:
+            found = load_file(stored) if stored.is_file() else torch.load(pickled, "cpu", weights_only=True)
+            return {name: one.float().to(self._device) for name, one in found.items()}
+        except Exception as error:  # whatever the two raise
+            raise LoadFailed(
+                f"the weights of {part.folder.name} cannot be read: {error}.", "Get them again."
+            ) from error
 
 
-def dense(weights: Mapping[str, Any], activation: Callable[[Any], Any], device: str) -> Step:
-    """A linear layer. Raises KeyError for weights that are not there."""
-    matrix = weights["linear.weight"].float().to(device)
-    bias = weights["linear.bias"].float().to(device) if "linear.bias" in weights else None
-    return lambda values, mask: activation(torch.nn.functional.linear(values, matrix, bias))
-
-
-def layer_norm(weights: Mapping[str, Any], device: str) -> Step:
-    """Raises KeyError for weights that are not there."""
-    scale, shift = (weights[name].float().to(device) for name in ("norm.weight", "norm.bias"))
-    return lambda values, mask: torch.nn.functional.layer_norm(values, scale.shape, scale, shift)
+def activation(name: str, whose: str) -> Callable[[Any], Any]:
+    """One of torch.nn, such as torch.nn.modules.activation.Tanh. Raises Unsupported."""
+    kind = getattr(torch.nn, name.rpartition(".")[2], None) if name.startswith("torch.nn.") else None
+    try:
+        found = kind() if isinstance(kind, type) and issubclass(kind, torch.nn.Module) else None
+    except TypeError:
+        found = None
+    if found is None:
+        raise unknown_function(name, whose, "It runs those of torch.nn.")
+    made: Callable[[Any], Any] = found
+    return made
 
 
 def _cls(states: Any, mask: Any) -> Any:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from anyform.pretrained.layout import is_inside
+
 SAFETENSORS, PYTORCH, PEFT = "safetensors", "pytorch", "peft"
-CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
-MODULES = "modules.json"
 PIPELINE = "model_index.json"
 """What marks a diffusers folder, whose parts look like models of their own."""
 
@@ -28,14 +28,6 @@ INDEXES: Sequence[tuple[str, re.Pattern[str]]] = (
 """transformers' SAFE_WEIGHTS_NAME and kin, with `_add_variant` (modeling_utils.py)."""
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 
-COMPANIONS = frozenset({
-    CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model", "source.spm", "target.spm", "normalizer.json", "chat_template.jinja",
-    "chat_template.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
-    "image_processor_config.json", MODULES, "sentence_bert_config.json", "config_sentence_transformers.json",
-})  # fmt: skip
-"""Files beside the weights that are read when a model is loaded."""
 PICKLED = ".bin"
 
 
@@ -99,12 +91,6 @@ def shards(index: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in named if is_inside(name))
 
 
-def is_inside(name: str) -> bool:
-    """Whether a name that a file states stays in that file's folder."""
-    path = PurePosixPath(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
-
-
 def missing_shards(entry: str, present: Iterable[str]) -> list[str]:
     """The shards that *entry*, a shard's name, belongs with and that are not among *present*."""
     folder, name = PurePosixPath(entry).parent, PurePosixPath(entry).name
@@ -117,29 +103,3 @@ def missing_shards(entry: str, present: Iterable[str]) -> list[str]:
             wanted = (str(folder / f"{stem}-{n:05}-of-{count:05}{suffix}") for n in range(1, count + 1))
             return [name for name in wanted if name not in there]
     return []
-
-
-def by_folder(names: Iterable[str]) -> dict[str, list[str]]:
-    """Folder -> names of the files in it, without the folder; the folder itself is "."."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        folder, _, last = name.rpartition("/")
-        found.setdefault(folder or ".", []).append(last)
-    return found
-
-
-def at(folder: str, name: str) -> str:
-    """The name of a file in *folder*, which may be "."."""
-    return name if folder in ("", ".") else f"{folder}/{name}"
-
-
-def above(folder: str) -> Iterator[str]:
-    """*folder* and all folders above it, "." last."""
-    path = PurePosixPath(folder)
-    yield str(path)
-    yield from (str(parent) for parent in path.parents)
-
-
-def folder_of(name: str) -> str:
-    """The folder of a file, "." for the model's own."""
-    return name.rpartition("/")[0] or "."

@@ -9,7 +9,8 @@ from typing import Any
 from anyform.contract.errors import Invalid, OutOfMemory
 from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
-from anyform_hf_transformers import adaptation, architecture, conversion, weights
+from anyform.pretrained import architecture
+from anyform_hf_transformers import adaptation, conversion, weights
 from anyform_hf_transformers.backend import torch
 from anyform_hf_transformers.options import Options
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from anyform.contract.facts import MemoryEstimate, Metadata, Saving, Settings
+from anyform.picture.memory import PHOTO_BYTES
+from anyform.picture.pixels import PREPARED
 from anyform_hf_transformers import adapter, foreign, gguf, picturememory, placement, quantization, speechmemory
 from anyform_hf_transformers import options as load_options
 from anyform_hf_transformers.options import Options
@@ -86,7 +88,7 @@ def estimate(metadata: Metadata, settings: Settings) -> MemoryEstimate:
     if on_cpu and not (exact or makes_vectors):
         compute += _packed_again(metadata, options, each)
     if facts.get("picture") and on_cpu:
-        compute += min(parallel, picturememory.PREPARED) * picturememory.PHOTO_BYTES
+        compute += min(parallel, PREPARED) * PHOTO_BYTES
     return MemoryEstimate(
         weights_bytes=weights,
         bytes_per_token=token_bytes,

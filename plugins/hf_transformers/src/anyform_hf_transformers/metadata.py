@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anyform.contract.facts import FormatMatch, Metadata, ModelFiles
-from anyform_hf_transformers import architecture, layout, modules, safetensors, vision
-from anyform_hf_transformers.configuration import Configuration
+from anyform.pretrained import architecture, facts, modules
+from anyform.pretrained.configuration import Configuration
+from anyform.pretrained.layout import CONFIG, MODULES, at, folder_of
+from anyform.pretrained.template import templates
+from anyform_hf_transformers import layout, safetensors, vision
 from anyform_hf_transformers.detection import declared
 from anyform_hf_transformers.family import KNOWN
-from anyform_hf_transformers.layout import PEFT, at, folder_of
+from anyform_hf_transformers.layout import PEFT
 from anyform_hf_transformers.safetensors import DTYPE_BITS, Tensor
-from anyform_hf_transformers.template import templates
 
-ENDLESS = 1_000_000_000
-"""transformers writes 10^30 into model_max_length where a tokenizer has no limit (VERY_LARGE_INTEGER)."""
-ENCODING = frozenset({"embed", "rerank", "classify", "zero_shot"})
 CODES: Mapping[str, str] = {"bitsandbytes": "BNB", "compressed-tensors": "CT", "fbgemm_fp8": "FP8"}
 NOT_PARAMETERS = (
     ".qzeros", ".scales", ".g_idx", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".SCB",
@@ -26,17 +24,10 @@ NOT_PARAMETERS = (
     ".weight_format", "_scales",
 )  # fmt: skip
 """Endings of tensors that a quantization keeps beside the weights."""
-SPECIAL: Mapping[str, str] = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id"}
-SAMPLING: Mapping[str, str] = {
-    "temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p", "typ_p": "typical_p",
-    "penalty_repeat": "repetition_penalty",
-}  # fmt: skip
-"""A GGUF's name below general.sampling -> generation_config.json's."""
 ADAPTER_TASKS: Mapping[str, tuple[str, ...]] = {
     "CAUSAL_LM": ("complete",), "SEQ_CLS": ("classify",), "FEATURE_EXTRACTION": ("embed",),
 }  # fmt: skip
 """PEFT's task_type -> what the model does with the adapter."""
-LICENSE = re.compile(rb"^license:\s*['\"]?([A-Za-z0-9.\-+_]{1,60})", re.MULTILINE)
 
 
 def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
@@ -66,12 +57,12 @@ def _is_weight(match: FormatMatch, name: str) -> bool:
 
 def home(match: FormatMatch) -> str:
     """The model's folder, which holds modules.json where there is one."""
-    found = [name for name in match.files if name.rpartition("/")[2] == layout.MODULES]
+    found = [name for name in match.files if name.rpartition("/")[2] == MODULES]
     return folder_of(found[0]) if found else folder_of(match.entry)
 
 
 def _model(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence[Tensor]) -> Metadata:
-    config = Configuration(files.json(at(folder, layout.CONFIG)))
+    config = Configuration(files.json(at(folder, CONFIG)))
     tokenizer = files.json(at(folder, "tokenizer_config.json"))
     generation = files.json(at(folder, "generation_config.json"))
     top = home(match)
@@ -83,17 +74,17 @@ def _model(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence
         doing = tuple(task for task in doing if task != "translate")
     quantizing = config.content.get("quantization_config")
     quantizing = quantizing if isinstance(quantizing, dict) else {}
-    facts: dict[str, Any] = config.shape() | {
+    told: dict[str, Any] = config.shape() | {
         "architectures": list(config.architectures),
         "pooling": modules.pooling(files, top) or ("rank" if doing[:1] == ("rerank",) else ""),
         "normalize": any(part.kind == "Normalize" for part in parts) if parts else None,
-        "dimensions": _dimensions(files, top, parts, config) if "embed" in doing else None,
-        "prompts": _texts(files.json(at(top, "config_sentence_transformers.json")).get("prompts")),
+        "dimensions": facts.dimensions(files, top, parts, config) if "embed" in doing else None,
+        "prompts": facts.texts(files.json(at(top, "config_sentence_transformers.json")).get("prompts")),
         "labels": list(config.labels) if {"classify", "zero_shot", "rerank"} & {*doing} else None,
         "chat_template": template,
         "chat_templates": {name: text for name, text in chats.items() if name != "default"},
-        "special_tokens": _special(config, generation),
-        "sampling": _sampling(generation),
+        "special_tokens": facts.special(config, generation),
+        "sampling": facts.sampling(generation),
         "tensor_types": dict(Counter(tensor.dtype for tensor in tensors).most_common()),
         "dtype": declared(config.content),
         "quantization_config": _plain(quantizing),
@@ -105,32 +96,23 @@ def _model(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence
         "picture": vision.picture(config.content, _image_processor(files, folder)) if "chat" in doing else None,
         "sight": config.sight(),
         "untied": any(one.name.endswith("lm_head.weight") for one in tensors) or None,
-        "transformers_version": _said(config.content.get("transformers_version")),
+        "transformers_version": facts.said(config.content.get("transformers_version")),
     }
     return Metadata(
         name=match.name,
-        architecture=_said(config.model_type),
+        architecture=facts.said(config.model_type),
         tasks=doing,
         parameters=_parameters(tensors, quantizing),
-        context=_context(files, folder, top, config, tokenizer, doing),
+        context=facts.context(files, folder, top, config, tokenizer, doing),
         quantization=_quantization(tensors, quantizing) or ("" if tensors else declared(config.content)),
         vocab_size=config.number("vocab_size"),
         weight_bytes=sum(tensor.size for tensor in tensors) or _file_bytes(files, match),
         features=architecture.features(config, doing, template, _senses(files, folder)),
         tensors=len(tensors) or None,
-        tokenizer=_said(tokenizer.get("tokenizer_class")),
-        license=_license(files, top),
-        extra={name: _whole(value) for name, value in facts.items() if value not in (None, "", {}, [])},
+        tokenizer=facts.said(tokenizer.get("tokenizer_class")),
+        license=facts.license(files, top),
+        extra={name: facts.whole(value) for name, value in told.items() if value not in (None, "", {}, [])},
     )
-
-
-def _whole(value: Any) -> Any:
-    """*value* without halves of characters, which JSON may hold and UTF-8 may not."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {_whole(name): _whole(one) for name, one in value.items()}
-    return [_whole(one) for one in value] if isinstance(value, list) else value
 
 
 def _adapter(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequence[Tensor]) -> Metadata:
@@ -141,7 +123,7 @@ def _adapter(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequen
     beside = files.path if folder == "." else files.path / folder
     place = adapter.base_folder(said, beside)
     labels = adapter.label_count({tensor.name: tensor.shape for tensor in tensors})
-    facts = {
+    told = {
         "base": said.get("base_model_name_or_path"),
         "revision": said.get("revision"),
         "folder": str(beside) if beside.is_dir() else "",
@@ -151,49 +133,24 @@ def _adapter(files: ModelFiles, match: FormatMatch, folder: str, tensors: Sequen
         "task": said.get("task_type"),
         "labels": labels,
     }
-    plain = {name: value for name, value in _plain(facts).items() if value != ""}
+    plain = {name: value for name, value in _plain(told).items() if value != ""}
     template = templates(files, folder, files.json(at(folder, "tokenizer_config.json"))).get("default", "")
-    tasks = ADAPTER_TASKS.get(_said(said.get("task_type")), ())
+    tasks = ADAPTER_TASKS.get(facts.said(said.get("task_type")), ())
     if tasks == ("classify",) and labels == 1:
         tasks = ("rerank",)
     found = Metadata(
         name=match.name,
-        architecture=_said(said.get("peft_type")).lower(),
+        architecture=facts.said(said.get("peft_type")).lower(),
         tasks=("chat", *tasks) if template and tasks == ("complete",) else tasks,
         parameters=sum(tensor.elements for tensor in tensors) or None,
         quantization=_dominant(tensors),
         weight_bytes=sum(tensor.size for tensor in tensors) or files.files.get(match.entry),
         tensors=len(tensors) or None,
-        license=_license(files, folder),
-        extra={"kind": "adapter", "adapter": _whole(plain)} | ({"chat_template": template} if template else {}),
+        license=facts.license(files, folder),
+        extra={"kind": "adapter", "adapter": facts.whole(plain)} | ({"chat_template": template} if template else {}),
     )
     base = adapter.described(place) if place else None
     return adapter.completed(found, base[1]) if base else found
-
-
-def _context(
-    files: ModelFiles, folder: str, top: str, config: Configuration, tokenizer: Mapping[str, Any], doing: Sequence[str]
-) -> int | None:
-    """Positions; an encoder's tokenizer, and sentence-transformers' max_seq_length, may allow fewer."""
-    limits = [config.context]
-    if doing and doing[0] in ENCODING:
-        stated = tokenizer.get("model_max_length")
-        limits.append(stated if type(stated) is int and 0 < stated < ENDLESS else None)
-        limits += [modules.limit(files, where) for where in dict.fromkeys((top, folder))]
-    return min((limit for limit in limits if limit), default=None)
-
-
-def _dimensions(
-    files: ModelFiles, top: str, parts: Sequence[modules.Module] | None, config: Configuration
-) -> int | None:
-    """Numbers of a vector: of the last Dense module, else of the network."""
-    for part in reversed(parts or ()):
-        if part.kind == "Dense":
-            width = files.json(at(top, f"{part.path}/{layout.CONFIG}")).get("out_features")
-            if type(width) is int:
-                return width
-    width = config.content.get("projection_dim")
-    return width if type(width) is int else config.number("hidden_size", "d_model", "dim")
 
 
 def _image_processor(files: ModelFiles, folder: str) -> Mapping[str, Any]:
@@ -222,7 +179,7 @@ def _packed(tensor: Tensor, quantizing: Mapping[str, Any]) -> int:
     bits = _bits(quantizing)
     if bits and tensor.dtype == "I32" and tensor.name.endswith((".qweight", ".weight_packed")):
         return max(1, 32 // bits)
-    halves = tensor.dtype == "U8" and (bits == 4 or _said(quantizing.get("quant_method")) == "mxfp4")
+    halves = tensor.dtype == "U8" and (bits == 4 or facts.said(quantizing.get("quant_method")) == "mxfp4")
     return 2 if halves and not tensor.name.endswith(".bias") else 1
 
 
@@ -239,7 +196,7 @@ def _bits(quantizing: Mapping[str, Any]) -> int | None:
 
 def _quantization(tensors: Sequence[Tensor], quantizing: Mapping[str, Any]) -> str:
     """Such as BF16, FP8, AWQ-4bit, BNB-4bit."""
-    method = _said(quantizing.get("quant_method")) or ("bitsandbytes" if _bits(quantizing) else "")
+    method = facts.said(quantizing.get("quant_method")) or ("bitsandbytes" if _bits(quantizing) else "")
     if not method:
         return _dominant(tensors)
     name, bits = CODES.get(method, method.upper()), _bits(quantizing)
@@ -258,26 +215,6 @@ def _dominant(tensors: Iterable[Tensor]) -> str:
     return "FP8" if found.startswith("F8_") else found
 
 
-def _special(config: Configuration, generation: Mapping[str, Any]) -> dict[str, int]:
-    """Ids by our names; of several the first."""
-    found = {}
-    for name, key in SPECIAL.items():
-        said = generation.get(key, config.get(key))
-        first = said[0] if isinstance(said, list) and said else said
-        if type(first) is int and 0 <= first < 1 << 31:
-            found[name] = first
-    return found
-
-
-def _sampling(generation: Mapping[str, Any]) -> dict[str, float]:
-    """What generation_config.json asks for; `do_sample: false` is temperature 0."""
-    found = {ours: generation.get(theirs) for ours, theirs in SAMPLING.items()}
-    if generation.get("do_sample") is False:
-        found["temp"] = 0.0
-    numbers = {name: value for name, value in found.items() if isinstance(value, int | float)}
-    return {name: value for name, value in numbers.items() if type(value) is not bool and abs(value) < ENDLESS}
-
-
 def _languages(generation: Mapping[str, Any]) -> list[str]:
     """Codes, in the order of their tokens (`<|en|>`)."""
     if generation.get("is_multilingual") is False:
@@ -285,11 +222,6 @@ def _languages(generation: Mapping[str, Any]) -> list[str]:
     said = generation.get("lang_to_id")
     known = {name: id for name, id in said.items() if type(id) is int} if isinstance(said, dict) else {}
     return [name.strip("<|>") for name in sorted(known, key=lambda name: known[name])]
-
-
-def _texts(said: Any) -> dict[str, str]:
-    found = said if isinstance(said, dict) else {}
-    return {name: text for name, text in found.items() if isinstance(text, str) and len(text) <= 2000}
 
 
 def _plain(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,15 +248,3 @@ def _file_bytes(files: ModelFiles, match: FormatMatch) -> int | None:
     """Sizes of weights whose headers were not read: they are mostly weights."""
     names = (name for name in match.files if name.endswith((".safetensors", ".bin")) and _is_weight(match, name))
     return sum(files.files.get(name, 0) for name in names) or None
-
-
-def _license(files: ModelFiles, folder: str) -> str:
-    """From the front matter of README.md, as model cards have it."""
-    head = files.head(at(folder, "README.md"), 4096) if at(folder, "README.md") in files.files else b""
-    front = head.split(b"\n---", 1)[0] if head.startswith(b"---") else b""
-    found = LICENSE.search(front)
-    return found[1].decode() if found else ""
-
-
-def _said(value: Any) -> str:
-    return str(_whole(value)) if isinstance(value, str) else ""

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from anyform.contract.facts import Finding
-from anyform_hf_transformers.configuration import Configuration
+from anyform.pretrained.configuration import Configuration
 from anyform_hf_transformers.family import KNOWN
 from anyform_hf_transformers.finding import AGAIN, critical, warning
 from anyform_hf_transformers.safetensors import Tensor

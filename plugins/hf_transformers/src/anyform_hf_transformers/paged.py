@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anyform.text.decoder import Decoder
 from anyform_hf_transformers.backend import torch, transformers
-from anyform_hf_transformers.generation import Decoder
 
 PAGE = 32
 """Tokens of a page. transformers takes 256, of which short answers would waste most."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from anyform.contract.errors import Fault
+from anyform.text.decoder import Decoder
 from anyform.text.ticket import Answer, End, Ticket
-from anyform_hf_transformers.generation import Decoder
 from anyform_hf_transformers.loop import Loop, failed
 from anyform_hf_transformers.paged import Paged, unfit, works
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from anyform.contract.facts import Finding, ModelFiles
+from anyform.pretrained.layout import is_inside
 from anyform_hf_transformers.finding import AGAIN, critical, warning
-from anyform_hf_transformers.layout import is_inside
 
 MOST_PICKLE_BYTES = 32 << 20
 MOST_OPCODES = 1 << 20

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from anyform.contract.errors import Fault
+from anyform.picture.seen import Seen
+from anyform.picture.texts import Texts
 from anyform.text.vectormodel import Floats
-from anyform.text.vectorqueue import VectorQueue, Waiting, input_of
 from anyform_hf_transformers.backend import torch
 from anyform_hf_transformers.encoder import EncodeFailed
-from anyform_hf_transformers.pixels import Seen, Texts
 
 
 class PictureEncoder(ABC):
@@ -87,48 +87,8 @@ class Pairing(PictureEncoder):
         return made if isinstance(made, torch.Tensor) else made.pooler_output
 
 
-class PictureLoop(VectorQueue):
-    """Runs tickets: the input that has waited longest, and those of its key, whoever sent them."""
-
-    def __init__(self, encoder: PictureEncoder, together: int) -> None:
-        """*together*: most inputs of one step."""
-        self._encoder = encoder
-        self._together = together
-        super().__init__()
-
-    def _free(self) -> None:
-        self._encoder.free()
-
-    def _step(self) -> None:
-        self._sweep()
-        batch = self._pack()
-        if not batch:
-            return
-        try:
-            rows = self._encoder.rows([_seen(one) for one in batch])
-        except (RuntimeError, ValueError, IndexError) as error:  # torch's only class, and what models say of sizes
-            self._lose(batch, error)
-            return
-        for (ticket, index), row in zip(batch, rows, strict=True):
-            ticket.results.put((index, np.ascontiguousarray(row)))
-
-    def _pack(self) -> list[Waiting]:
-        taken: list[Waiting] = []
-        left: deque[Waiting] = deque()
-        for one in self._waiting:
-            fits = len(taken) < self._together and (not taken or _seen(one).key == _seen(taken[0]).key)
-            (taken if fits else left).append(one)
-        self._waiting = left
-        return taken
-
-    def _lose(self, batch: Sequence[Waiting], error: Exception) -> None:
-        fault = EncodeFailed(f"torch could not compute {len(batch)} pictures: {error}.", "Send fewer or smaller ones.")
-        for ticket in {id(ticket): ticket for ticket, _ in batch}.values():
-            ticket.failed = True
-            ticket.results.put(fault)
-
-
-def _seen(one: Waiting) -> Seen:
-    made = input_of(one)
-    assert isinstance(made, Seen)
-    return made
+def failed(index: int, error: Exception) -> Fault:
+    """What is told of the input *index*, which could not be computed."""
+    return EncodeFailed(
+        f"torch could not compute input {index}: {type(error).__name__}: {error}.", "Send fewer or smaller ones."
+    )

@@ -10,6 +10,12 @@ import numpy as np
 
 from anyform.contract.errors import EngineMissing, Invalid, LoadFailed, Unsupported
 from anyform.contract.model import LoadedModel
+from anyform.picture.memory import TOGETHER, TOGETHER_ON_DEVICE
+from anyform.picture.pictureloop import PictureLoop
+from anyform.picture.picturemodel import SIGLIP_TOKENS, TEMPLATE, Ability, PictureModel, resemblance, sigmoid
+from anyform.picture.pixels import Pixels
+from anyform.picture.seen import Seen
+from anyform.picture.texts import Texts
 from anyform.text.labelmodel import softmax
 from anyform.text.vectormodel import Floats
 from anyform_hf_transformers import backend, weights
@@ -17,19 +23,13 @@ from anyform_hf_transformers.backend import torch, transformers
 from anyform_hf_transformers.captionloop import CaptionLoop
 from anyform_hf_transformers.captionmodel import CaptionModel
 from anyform_hf_transformers.info import PICTURE_INSTALL
-from anyform_hf_transformers.pictureencoder import Labelling, Pairing, PictureEncoder, PictureLoop, Pooling
-from anyform_hf_transformers.picturememory import TOGETHER, TOGETHER_ON_DEVICE
-from anyform_hf_transformers.picturemodel import Ability, PictureModel, resemblance, sigmoid
-from anyform_hf_transformers.pixels import Pixels, Seen, Texts
+from anyform_hf_transformers.pictureencoder import Labelling, Pairing, PictureEncoder, Pooling, failed
+from anyform_hf_transformers.pixels import ProcessorPixels, texts
 from anyform_hf_transformers.writer import WRITERS, Writer
 
 if TYPE_CHECKING:
     from anyform_hf_transformers.loading import Loading
 
-_SIGLIP_TOKENS = 64
-"""As many as transformers' zero-shot-image-classification pipeline fills texts up to; SigLIP learnt on nothing else."""
-_TEMPLATE = "This is a photo of {}."
-"""That pipeline's hypothesis_template."""
 _NO_FIRST = ("ijepa",)
 """Model types with no patch of their own for the whole picture."""
 _POOLINGS = ("mean", "cls")
@@ -105,7 +105,7 @@ def _pair(loading: Loading) -> LoadedModel:
     bias = float(model.logit_bias.detach()) if hasattr(model, "logit_bias") else 0.0
     ability = Ability(
         alike=resemblance(float(scale), bias, sigmoid if sigmoids else softmax),
-        template=loading.options.hypothesis_template or _TEMPLATE,
+        template=loading.options.hypothesis_template or TEMPLATE,
         vectors=True,
     )
     return _rows(loading, Pairing(model, loading.device, texts), texts, ability)
@@ -113,20 +113,20 @@ def _pair(loading: Loading) -> LoadedModel:
 
 def _texts(loading: Loading, model: Any, *, padded: bool = False) -> Texts:
     config = model.config.get_text_config()
-    limits = [getattr(config, "max_position_embeddings", None), _SIGLIP_TOKENS if padded else None]
+    limits = [getattr(config, "max_position_embeddings", None), SIGLIP_TOKENS if padded else None]
     limit = min((one for one in limits if isinstance(one, int)), default=loading.context)
-    return Texts(loading.tokenizer, config.vocab_size, limit, padded=padded)
+    return texts(loading.tokenizer, config.vocab_size, limit, padded=padded)
 
 
 def _rows(loading: Loading, encoder: PictureEncoder, texts: Texts | None, ability: Ability) -> LoadedModel:
-    pixels = Pixels(loading)
+    pixels = ProcessorPixels(loading)
     asked = texts is not None and ability.answers
-    seen = Seen(texts.read("x", "").tokens if texts is not None and asked else (), arrays=_blank(pixels))
+    seen = Seen(texts.read("x", "").tokens if texts is not None and asked else (), arrays=pixels.blank())
     row = _tried(loading, partial(encoder.rows, [seen]))[0]
     if texts is not None and not asked:
         _tried(loading, partial(encoder.rows, [texts.read("x", "")]))
     return PictureModel(
-        PictureLoop(encoder, TOGETHER if loading.device == "cpu" else TOGETHER_ON_DEVICE),
+        PictureLoop(encoder, TOGETHER if loading.device == "cpu" else TOGETHER_ON_DEVICE, failed),
         pixels,
         texts,
         ability,
@@ -157,7 +157,7 @@ def _writer(loading: Loading) -> LoadedModel:
     model = loading.read(getattr(transformers, name))
     texts = _texts(loading, model)
     writer = kind(model, loading.device, texts)
-    pixels = Pixels(loading)
+    pixels = ProcessorPixels(loading)
     tasks = tuple(task for task in loading.plan.metadata.tasks if task in ("caption", "answer")) or (loading.task,)
     _tried(loading, partial(_written, writer, pixels, "answer" in tasks))
     return CaptionModel(
@@ -173,13 +173,9 @@ def _writer(loading: Loading) -> LoadedModel:
 
 def _written(writer: Writer, pixels: Pixels, asked: bool) -> Any:
     """The logits of the first token about an empty picture."""
-    seen = Seen(writer.texts.read("x", "").tokens if asked else (), arrays=_blank(pixels))
+    seen = Seen(writer.texts.read("x", "").tokens if asked else (), arrays=pixels.blank())
     with torch.inference_mode():
         return writer.step(writer.begin([seen])).float().cpu().numpy()
-
-
-def _blank(pixels: Pixels) -> dict[str, Any]:
-    return pixels.prepare(backend.pillow.new("RGB", (64, 64), (99, 99, 99)), "an empty picture")
 
 
 def _tried(loading: Loading, compute: Callable[[], Any]) -> Any:

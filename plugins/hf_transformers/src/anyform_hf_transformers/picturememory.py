@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from anyform.contract.facts import Metadata
+from anyform.picture.memory import PHOTO_BYTES, SIDE, TOGETHER, TOGETHER_ON_DEVICE, patches
 
-TOGETHER, TOGETHER_ON_DEVICE = 16, 64
-"""Pictures that one step of a model looks at, which scores or embeds: on a CPU, on an accelerator."""
-PREPARED = os.cpu_count() or 1
-"""Pictures that are decoded and scaled at once."""
-PHOTO_BYTES = 120_000_000
-"""Of one of 12 million pixels while it is decoded and scaled: 10 bytes a pixel, as measured (Pillow 13, numpy)."""
 CHANNELS = 192
 """Numbers that a convolutional network holds for each pixel of a step: ResNet-50's peak on a CPU, less all the rest."""
-SIDE, PATCH = 224, 16
-"""Where the configuration does not say."""
 _TASKS = frozenset({"embed", "classify", "zero_shot", "caption", "answer"})
 _WRITING = frozenset({"caption", "answer"})
 
@@ -38,25 +30,20 @@ def working_bytes(metadata: Metadata, each: int, parallel: int, on_cpu: bool) ->
     facts = metadata.extra.get("sight", {})
     writes = bool(_WRITING & {*metadata.tasks})
     together = parallel if writes else TOGETHER if on_cpu else TOGETHER_ON_DEVICE
-    numbers = together * _looking(facts) + (parallel * _writing(metadata, facts) if writes else 0)
-    return each * numbers + parallel * PHOTO_BYTES
-
-
-def _patches(facts: Mapping[str, Any]) -> int:
-    along: int = facts.get("image_size", SIDE) // facts.get("patch_size", PATCH)
-    return along**2 + 1
+    held = together * _looking(facts) + (parallel * _writing(metadata, facts) if writes else 0)
+    return each * held + parallel * PHOTO_BYTES
 
 
 def _looking(facts: Mapping[str, Any]) -> int:
-    width, heads, patches = facts.get("width", 0), facts.get("heads", 0), _patches(facts)
+    width, heads, count = facts.get("width", 0), facts.get("heads", 0), patches(facts)
     if not width or not heads:
         return int(facts.get("image_size", SIDE) ** 2 * CHANNELS)
-    return int(patches * (3 * facts.get("feed_forward", 4 * width) + 8 * width + heads * patches))
+    return int(count * (3 * facts.get("feed_forward", 4 * width) + 8 * width + heads * count))
 
 
 def _writing(metadata: Metadata, facts: Mapping[str, Any]) -> int:
     layers, width = (_number(metadata.extra, name) for name in ("layers", "embedding_length"))
-    return 2 * layers * (_patches(facts) + (metadata.context or 0)) * width + 4 * (metadata.vocab_size or 0)
+    return 2 * layers * (patches(facts) + (metadata.context or 0)) * width + 4 * (metadata.vocab_size or 0)
 
 
 def _number(facts: Mapping[str, Any], name: str) -> int:

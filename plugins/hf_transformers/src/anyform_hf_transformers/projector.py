@@ -11,11 +11,11 @@ from typing import Any
 
 from anyform.contract.errors import Closed, Invalid
 from anyform.contract.jobs import Picture
+from anyform.picture import reading
 from anyform.text.prompt import without_end
 from anyform.text.slot import Media, stand_in
-from anyform_hf_transformers import picture
+from anyform.text.words import Words
 from anyform_hf_transformers.backend import torch
-from anyform_hf_transformers.words import Words
 
 _PLANES = 3
 """Time, height and width: what a token's place consists of in Qwen2-VL (section 2.1) and those that follow it."""
@@ -68,7 +68,7 @@ class Projector:
         Raises Invalid for what is no picture, and where the text names more or fewer of them.
         """
         opened = [
-            picture.read(Picture(data=data), f"picture {place}", self._most_pixels)
+            reading.read(Picture(data=data), f"picture {place}", self._most_pixels)
             for place, data in enumerate(pictures)
         ]
         self._check(text, len(opened))

@@ -12,19 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from anyform.contract.errors import LoadFailed
+from anyform.text.decoder import Decoder, first_sound
 from anyform.text.sampling import Floats
 from anyform.text.slot import Media, Slot, position, whole
 from anyform.text.ticket import Answer
 from anyform_hf_transformers.backend import torch
 from anyform_hf_transformers.generation import (
     TROUBLES,
-    Decoder,
     SingleDecoder,
     SlotDecoder,
     agree,
     close,
     expect,
-    first_sound,
 )
 from anyform_hf_transformers.loop import Loop
 from anyform_hf_transformers.projector import KINDS, Projector, Sight
@@ -161,7 +160,7 @@ def open_decoder(
         lambda: batched(mutual),
         lambda: SightSingleDecoder(model, device, slots, token=token, planes=planes),
     ]
-    return first_sound(makers, sound)
+    return first_sound(makers, sound, TROUBLES)
 
 
 def may_be_mutual(model: Any) -> bool:

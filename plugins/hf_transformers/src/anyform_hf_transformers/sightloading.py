@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from anyform.contract.errors import Invalid, LoadFailed
 from anyform.contract.jobs import Chat, Message, Picture, Text
 from anyform.contract.model import LoadedModel
+from anyform.text.defaults import sampling
 from anyform.text.prompt import ChatForm
 from anyform.text.slot import Media
-from anyform_hf_transformers import backend, florence, folder, processor, textloading, weights
+from anyform_hf_transformers import backend, florence, processor, textloading, weights
 from anyform_hf_transformers.backend import transformers
 from anyform_hf_transformers.info import PICTURE_INSTALL
 from anyform_hf_transformers.projector import Projector
@@ -63,7 +64,7 @@ def _seeing(loading: Loading, model: Any, made: Any) -> LoadedModel:
         form,
         context=context,
         parallel=parallel,
-        defaults=folder.sampling(loading.plan.metadata.extra),
+        defaults=sampling(loading.plan.metadata.extra),
         projector=projector,
     )
 

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from anyform.contract.errors import Unsupported
 from anyform.contract.model import LoadedModel
+from anyform.text.decoder import Decoder
+from anyform.text.defaults import sampling
 from anyform.text.prompt import ChatForm
 from anyform.text.textmodel import TextModel
-from anyform_hf_transformers import folder
+from anyform.text.words import Words
 from anyform_hf_transformers.backend import transformers
-from anyform_hf_transformers.generation import Decoder, expect, open_decoder
+from anyform_hf_transformers.generation import expect, open_decoder
 from anyform_hf_transformers.loop import Loop
 from anyform_hf_transformers.packed import pack
 from anyform_hf_transformers.paged import Paged
 from anyform_hf_transformers.pagedloop import PagedLoop, log, open_pages
-from anyform_hf_transformers.words import Words
+from anyform_hf_transformers.words import words as words_of
 
 if TYPE_CHECKING:
     from anyform_hf_transformers.loading import Loading
@@ -47,7 +49,7 @@ def made(loading: Loading, model: Any, unseeing: str = UNSEEING) -> LoadedModel:
         chat_form(loading, words),
         context=context,
         parallel=parallel,
-        defaults=folder.sampling(loading.plan.metadata.extra),
+        defaults=sampling(loading.plan.metadata.extra),
         unseeing=unseeing,
     )
 
@@ -67,7 +69,7 @@ def vocabulary(loading: Loading, model: Any) -> Words:
     """The tokenizer, and the tokens that end an answer of *model* or may not come in it."""
     asked, text = model.generation_config, model.config.get_text_config()
     ends = _ids(asked.eos_token_id) or _ids(text.eos_token_id)
-    return Words(loading.tokenizer, text.vocab_size, ends, _ids(asked.suppress_tokens))
+    return words_of(loading.tokenizer, text.vocab_size, ends, _ids(asked.suppress_tokens))
 
 
 def chat_form(loading: Loading, words: Words) -> ChatForm:

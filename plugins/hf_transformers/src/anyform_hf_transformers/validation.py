@@ -7,11 +7,13 @@ from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.finding import condensed
-from anyform_hf_transformers import architecture, companion, layout, modules, network, packing, pickled, safetensors
-from anyform_hf_transformers.configuration import Configuration
+from anyform.pretrained import architecture, companion, modules
+from anyform.pretrained.configuration import Configuration
+from anyform.pretrained.layout import CONFIG, MODULES, at, folder_of, is_inside
+from anyform_hf_transformers import layout, network, packing, pickled, safetensors
 from anyform_hf_transformers.family import KNOWN, VERSION
-from anyform_hf_transformers.finding import AGAIN, critical, warning
-from anyform_hf_transformers.layout import PEFT, at, folder_of
+from anyform_hf_transformers.finding import AGAIN, FAMILY, critical, warning
+from anyform_hf_transformers.layout import PEFT
 from anyform_hf_transformers.metadata import home
 from anyform_hf_transformers.safetensors import Header
 
@@ -45,8 +47,8 @@ def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
         if at(folder, layout.ADAPTER_CONFIG) not in broken:
             yield from _adapter(files, match, headers)
         return
-    config = Configuration(files.json(at(folder, layout.CONFIG)))
-    if at(folder, layout.CONFIG) not in broken:
+    config = Configuration(files.json(at(folder, CONFIG)))
+    if at(folder, CONFIG) not in broken:
         yield from _config(files, folder, config)
     yield from _modules(files, home(match), broken)
     if match.entry not in broken:
@@ -61,7 +63,7 @@ def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
 
 def _file(files: ModelFiles, name: str) -> Iterator[Finding]:
     """What is wrong with one file by itself."""
-    other = companion.substitute(files, name)
+    other = companion.substitute(files, name, FAMILY)
     if other is not None:
         yield other
     elif name.endswith(".safetensors"):
@@ -69,12 +71,12 @@ def _file(files: ModelFiles, name: str) -> Iterator[Finding]:
     elif name.endswith(".bin"):
         yield from pickled.check(files, name)
     else:
-        yield from companion.check(files, name)
+        yield from companion.check(files, name, FAMILY)
 
 
 def _config(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Finding]:
     """What is wrong with what config.json says."""
-    name = at(folder, layout.CONFIG)
+    name = at(folder, CONFIG)
     if name not in files.files:
         yield critical("missing_config", f"{name} is missing: it says what the weights are. Get the whole model.")
         return
@@ -104,7 +106,7 @@ def _code(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Fin
     kind = config.model_type
     if kind in KNOWN:
         return
-    name = at(folder, layout.CONFIG)
+    name = at(folder, CONFIG)
     said = f"{name} says model_type {kind!r:.60}" if kind else f"{name} states no model_type"
     if not config.remote_code:
         text = f"{said}, which transformers {VERSION} does not know: it needs a later one, if any has it."
@@ -120,7 +122,7 @@ def _code(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Fin
 
 
 def _modules(files: ModelFiles, top: str, broken: set[str]) -> Iterator[Finding]:
-    name = at(top, layout.MODULES)
+    name = at(top, MODULES)
     if name not in files.files or name in broken:
         return
     outside = modules.outside(files, top)
@@ -132,7 +134,7 @@ def _modules(files: ModelFiles, top: str, broken: set[str]) -> Iterator[Finding]
         yield critical("bad_modules", f"{name} is no list of modules with a type and a path each. {AGAIN}")
         return
     for one in found:
-        own = at(at(top, one.path), layout.CONFIG)
+        own = at(at(top, one.path), CONFIG)
         if one.kind in ("Pooling", "Dense") and own not in files.files:
             text = f"{name} names a {one.kind} in {one.path!r}, which has no config.json. Get the whole model."
             yield critical("missing_module", text)
@@ -170,7 +172,7 @@ def _index(files: ModelFiles, match: FormatMatch, headers: Mapping[str, Header])
     suffix = ".safetensors" if match.format == layout.SAFETENSORS else ".bin"
     named = dict.fromkeys(mapped.values())
     for name in named:
-        if not layout.is_inside(name) or not name.endswith(suffix):
+        if not is_inside(name) or not name.endswith(suffix):
             text = f"{match.entry} names {name[:100]!r}, which is no {suffix} file of this folder. {AGAIN}"
             yield critical("bad_index", text)
         elif at(folder, name) not in files.files:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from anyform.contract.errors import LoadFailed, Unsupported
 from anyform.contract.model import LoadedModel
-from anyform.text.labelmodel import HYPOTHESIS, LabelModel, softmax
-from anyform.text.vectormodel import Floats, VectorModel, sigmoid
-from anyform_hf_transformers import sentence, weights
+from anyform.pretrained import sentence
+from anyform.pretrained.configuration import OFFSET_POSITIONS
+from anyform.text.encodeloop import EncodeLoop
+from anyform.text.encoderinputs import EncoderInputs
+from anyform.text.labelmodel import HYPOTHESIS, LabelModel, entailing, labels_of, share
+from anyform.text.lane import Lanes
+from anyform.text.vectormodel import Floats, VectorModel, score
+from anyform_hf_transformers import weights
 from anyform_hf_transformers.backend import torch, transformers
-from anyform_hf_transformers.configuration import OFFSET_POSITIONS
-from anyform_hf_transformers.encoder import Encoder, EncoderLoop
-from anyform_hf_transformers.encoderinputs import EncoderInputs
-from anyform_hf_transformers.head import Head
-from anyform_hf_transformers.lane import Lanes
+from anyform_hf_transformers.encoder import Encoder, failed, use_threads
+from anyform_hf_transformers.head import Head, activation, head
 from anyform_hf_transformers.memory import BATCHES_AT_ONCE
 from anyform_hf_transformers.packed import pack
+from anyform_hf_transformers.words import backend
 
 if TYPE_CHECKING:
+    from anyform.pretrained.sentence import Sentence
     from anyform_hf_transformers.loading import Loading
-    from anyform_hf_transformers.sentence import Sentence
 
 _PROBE = "Some words, to compare numbers by."
 _UNTOLD_CONTEXT = 8192
@@ -31,7 +35,8 @@ _UNTOLD_CONTEXT = 8192
 
 def load(loading: Loading) -> LoadedModel:
     """The model, warmed up. Raises LoadFailed, OutOfMemory, Unsupported."""
-    said = sentence.read(loading.plan)
+    entry = Path(loading.plan.path) / loading.plan.match.entry
+    said = sentence.read(loading.plan, entry if entry.is_dir() else entry.parent)
     if loading.task == "rerank":
         return _ranker(loading, said)
     return _classifier(loading) if loading.task in ("classify", "zero_shot") else _embedder(loading, said)
@@ -44,10 +49,10 @@ def _embedder(loading: Loading, said: Sentence) -> LoadedModel:
             f"{loading.plan.model} does not say how its embeddings are pooled.",
             "Load it with the option pooling=mean, cls or last, as its publisher says.",
         )
-    head = said.head(asked, loading.device)
+    follows = head(said, asked, loading.device)
     model = loading.read(_kind(loading))
     inputs = _inputs(loading, model, prompt=said.prompt, pools_prompt=said.pools_prompt, lowers=said.lowers)
-    loop, row = _open(loading, model, head, inputs)
+    loop, row = _open(loading, model, follows, inputs)
     return VectorModel(
         loop,
         inputs,
@@ -74,19 +79,18 @@ def _generates(loading: Loading) -> bool:
 
 
 def _ranker(loading: Loading, said: Sentence) -> LoadedModel:
-    if strange := [part.kind for part in said.parts if part.kind not in ("Transformer", "Dropout")]:
-        raise Unsupported(
-            f"{loading.plan.model} scores with a module {strange[0]!r}, which this backend does not run.",
-            "Use a cross-encoder that classifies sequences.",
-        )
-    if loading.config.num_labels > 2:
-        raise Unsupported(f"{loading.plan.model} has {loading.config.num_labels} labels; one that ranks has 1 or 2.")
-    score = _score(loading, said)
+    said.check_ranks(loading.config.num_labels)
+    function = _function(loading, said)
     model = loading.read(transformers.AutoModelForSequenceClassification)
     inputs = _inputs(loading, model)
     loop, row = _open(loading, model, None, inputs)
     return VectorModel(
-        loop, inputs, context=_text_limit(loading), width=len(row), parallel=loading.parallel, score=score
+        loop,
+        inputs,
+        context=_text_limit(loading),
+        width=len(row),
+        parallel=loading.parallel,
+        score=score(loading.config.num_labels, function),
     )
 
 
@@ -94,16 +98,14 @@ def _classifier(loading: Loading) -> LoadedModel:
     model = loading.read(transformers.AutoModelForSequenceClassification)
     inputs = _inputs(loading, model)
     loop, row = _open(loading, model, None, inputs)
-    named = loading.config.id2label or {}
-    labels = [str(named.get(place, f"LABEL_{place}")) for place in range(len(row))]
-    entailing = [place for place, label in enumerate(labels) if label.lower().startswith("entail")]
+    labels = labels_of(loading.config.id2label, len(row))
     return LabelModel(
         loop,
         inputs,
         context=_text_limit(loading),
         labels=labels,
-        share=_share(loading.config.problem_type, len(row)),
-        entailment=entailing[0] if entailing and len(labels) > 1 else None,
+        share=share(loading.config.problem_type, len(row)),
+        entailment=entailing(labels),
         parallel=loading.parallel,
         template=loading.options.hypothesis_template or HYPOTHESIS,
     )
@@ -112,23 +114,24 @@ def _classifier(loading: Loading) -> LoadedModel:
 def _inputs(loading: Loading, model: Any, **said: Any) -> EncoderInputs:
     config = model.config.get_text_config()
     typed = getattr(config, "type_vocab_size", 0) > 1
-    return EncoderInputs(loading.tokenizer, config.vocab_size, typed, **said)
+    return EncoderInputs(backend(loading.tokenizer), config.vocab_size, typed, **said)
 
 
-def _open(loading: Loading, model: Any, head: Head | None, inputs: EncoderInputs) -> tuple[EncoderLoop, Floats]:
+def _open(loading: Loading, model: Any, follows: Head | None, inputs: EncoderInputs) -> tuple[EncodeLoop, Floats]:
     """The running loop, and one row that it gave."""
     config = model.config.get_text_config()
     config.use_cache = False
     pad = next((one for one in (config.pad_token_id, loading.tokenizer.pad_token_id) if one is not None), None)
     if config.pad_token_id is None:
         config.pad_token_id = pad  # decoders that classify look for the last token that is none
-    encoder = Encoder(model, loading.device, head, pad or 0)
+    encoder = Encoder(model, loading.device, follows, pad or 0)
     row = _warm_up(loading, encoder, inputs)
     if loading.device == "cpu" and not loading.exact(model) and loading.options.packed:
         pack(model, lambda: torch.as_tensor(encoder.rows([inputs.text(_PROBE)])))
     batch = loading.options.batch
-    lanes = Lanes(torch.get_num_threads() if loading.device == "cpu" else 1, BATCHES_AT_ONCE * batch)
-    loop = EncoderLoop(encoder, batch, lanes, even=head is None and pad is None)
+    threads = torch.get_num_threads() if loading.device == "cpu" else 1
+    lanes = Lanes(threads, BATCHES_AT_ONCE * batch, use_threads)
+    loop = EncodeLoop(encoder, batch, lanes, failed, even=follows is None and pad is None)
     return loop, row
 
 
@@ -152,29 +155,10 @@ def _warm_up(loading: Loading, encoder: Encoder, inputs: EncoderInputs) -> Float
     return row
 
 
-def _score(loading: Loading, said: Sentence) -> Callable[[Floats], float]:
-    """Of two logits the share of the second; of one what its activation says, a sigmoid unless the folder says other.
-
-    As sentence_transformers' CrossEncoder.predict.
-    """
-    if loading.config.num_labels == 2:
-        return lambda row: sigmoid(float(row[1]) - float(row[0]))
-    name = said.score(loading.config)
-    function = sentence.activation(name, loading.plan.model) if name else None
-    if function is None:
-        return lambda row: sigmoid(float(row[0]))
-    return lambda row: float(function(torch.from_numpy(row[:1])))
-
-
-def _share(problem: str | None, labels: int) -> Callable[[Floats], Floats]:
-    """Scores from a row of logits (transformers' TextClassificationPipeline.postprocess)."""
-    if problem == "regression":
-        return lambda row: row
-    if problem == "multi_label_classification" or labels == 1:
-        return _sigmoid
-    return softmax
-
-
-def _sigmoid(row: Floats) -> Floats:
-    made: Floats = (1.0 / (1.0 + np.exp(-row.astype(np.float64)))).astype(np.float32)
-    return made
+def _function(loading: Loading, said: Sentence) -> Callable[[Floats], Floats] | None:
+    """What a score goes through; None: what is usual."""
+    name = said.score(loading.config.to_dict())
+    if not name or loading.config.num_labels > 1:
+        return None
+    function = activation(name, loading.plan.model)
+    return lambda row: np.asarray(function(torch.from_numpy(row)))

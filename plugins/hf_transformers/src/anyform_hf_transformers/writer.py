@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from anyform.picture.seen import Seen
+from anyform.picture.texts import Texts
 from anyform_hf_transformers.backend import torch, transformers
-from anyform_hf_transformers.pixels import Seen, Texts
 
 
 @dataclass(slots=True)

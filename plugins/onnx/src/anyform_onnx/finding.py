@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from anyform.finding import Family
 
-_FAMILY = Family("onnx")
-critical, warning, note = _FAMILY.critical, _FAMILY.warning, _FAMILY.note
+FAMILY = Family("onnx")
+AGAIN = "Copy or download the file again."
+critical, warning, note = FAMILY.critical, FAMILY.warning, FAMILY.note

@@ -25,7 +25,7 @@ RUNTIME = BackendInfo(
     devices=DEVICES,
     engine=("onnxruntime", "tokenizers", "llguidance", "jinja2", "numpy"),
     install=INSTALL,
-    features=("tools", "thinking", "fim", "grammar", "json_schema", "logprobs"),
+    features=("tools", "thinking", "vision", "fim", "grammar", "json_schema", "logprobs"),
     reductions=(_HALF_CONTEXT,),
 )
 ENGINE = BackendInfo(

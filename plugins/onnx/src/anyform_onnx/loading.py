@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
 from anyform_onnx.backend import tokenizers
 from anyform_onnx.options import Options
+from anyform_onnx.session import Session, open_session
 
 PARALLEL = 4
 CONTEXT = 8192
@@ -32,7 +34,16 @@ def load(plan: Plan, options: Options) -> LoadedModel:
         raise OutOfMemory(
             f"there is no memory to run {plan.model}: {error}.", "Use a smaller context or fewer parallel requests."
         ) from error
+    tell(made, loading.sessions)
     return made
+
+
+def tell(model: LoadedModel, sessions: Sequence[Session]) -> None:
+    """Let *model* say what *sessions* really run on, and what went otherwise than planned."""
+    runs_on = "; ".join(dict.fromkeys(session.runs_on for session in sessions))
+    notes = tuple(dict.fromkeys(note for session in sessions for note in session.notes))
+    for name, value in (("runs_on", runs_on), ("notes", notes)):
+        setattr(model, name, value)  # the models are the toolkit's, which knows no engine
 
 
 def kind(loading: Loading) -> str:
@@ -51,6 +62,19 @@ class Loading:
     def __init__(self, plan: Plan, options: Options) -> None:
         self.plan = plan
         self.options = options
+        self.sessions: list[Session] = []
+        """What `open` gave."""
+
+    def open(self, path: Path, *, spins: bool = True) -> Session:
+        """The graph *path*, on the plan's device. *spins*: see `Options.spinning`, which is asked first.
+
+        Raises Invalid, LoadFailed, MemoryError.
+        """
+        device = self.plan.devices[0].id if self.plan.devices else "cpu"
+        spinning = spins if self.options.spinning is None else self.options.spinning
+        session = open_session(path, replace(self.options, spinning=spinning), device, model=self.plan.model)
+        self.sessions.append(session)
+        return session
 
     @cached_property
     def folder(self) -> Path:

@@ -22,13 +22,14 @@ ANYFORM_CONTRACT = 1
 @hookimpl
 def list_backends() -> list[BackendInfo]:
     from anyform_onnx.info import BACKENDS
+    from anyform_onnx.wheel import settled
 
-    return list(BACKENDS)
+    return [settled(info) for info in BACKENDS]
 
 
 @hookimpl
 def detect_format(files: ModelFiles) -> list[FormatMatch]:
-    if not any(name.lower().endswith(".onnx") for name in files.files):
+    if not any(name.lower().endswith((".onnx", "genai_config.json", "export.json")) for name in files.files):
         return []  # nothing else is imported for folders of other kinds: listing is to be quick
     from anyform_onnx import detection
 

@@ -8,7 +8,8 @@ from anyform.contract.errors import EngineMissing
 from anyform.contract.facts import BackendInfo, Capabilities, Plan
 from anyform.contract.model import LoadedModel
 from anyform_onnx import options as load_options
-from anyform_onnx.info import GENAI_INSTALL
+from anyform_onnx.info import ENGINE
+from anyform_onnx.wheel import settled
 
 try:
     import onnxruntime_genai as og
@@ -16,7 +17,7 @@ try:
     from anyform.text.enginethread import Host
 except (ImportError, OSError, RuntimeError) as error:  # its libraries may be missing, or of another machine
     raise EngineMissing(
-        f"what the engine needs cannot be imported: {error}.", f"Install it: {GENAI_INSTALL}"
+        f"what the engine needs cannot be imported: {error}.", f"Install it: {settled(ENGINE).install}"
     ) from error
 
 __all__ = ["load", "og", "probe"]
@@ -41,6 +42,6 @@ def load(plan: Plan) -> LoadedModel:
         from anyform_onnx.genai import loading
     except ImportError as error:
         raise EngineMissing(
-            f"what the engine needs cannot be imported: {error}.", f"Install it: {GENAI_INSTALL}"
+            f"what the engine needs cannot be imported: {error}.", f"Install it: {settled(ENGINE).install}"
         ) from error
     return Host(partial(loading.load, plan, options)).model()

@@ -1,0 +1,23 @@
+"""Pillow, which reads pictures. The only file of the toolkit that imports it."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+from anyform.contract.errors import EngineMissing
+
+INSTALL = "pip install pillow"
+"""What the extra `picture` installs."""
+
+
+def library() -> Any:
+    """The module `PIL.Image`. Raises EngineMissing."""
+    try:
+        return import_module("PIL.Image")
+    except (ImportError, OSError) as error:
+        raise EngineMissing(f"what reads pictures cannot be imported: {error}.", f"Install it: {INSTALL}") from error
+
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is told to whoever sent it

@@ -1,0 +1,1 @@
+"""What runs in the environment of an export, where anyform is not installed."""
