@@ -103,14 +103,23 @@ def test_smaller_variants_lose_little(
     assert alike.mean() > agreeing
 
 
-def test_quantized_numbers_hang_on_nobody_elses_texts_with_a_batch_of_one(
-    encoder_folder: Path, engine: Any, kit: Any
+def test_quantized_numbers_hang_on_nobody_elses_texts(
+    encoder: LoadedModel, encoder_folder: Path, engine: Any, kit: Any
 ) -> None:
     """Dynamic quantization scales a whole step by its largest number: so only a text alone is always the same."""
-    model = engine.load(encoder_folder, variant="quantized", batch=1)
+    model = engine.load(encoder_folder, variant="quantized")
+    assert "computed by itself" in " ".join(model.notes)
+    assert not encoder.notes  # type: ignore[attr-defined]
     alone = [kit.ask(model, Embed(inputs=(text,))).vectors[0] for text in TEXTS]
     answers = kit.together([lambda: kit.ask(model, Embed(inputs=TEXTS)).vectors for _ in range(8)])
     assert all(np.abs(vectors - np.stack(alone)).max() < 1e-6 for vectors in answers)
+
+
+def test_who_asks_for_a_batch_gets_one_of_quantized_numbers_too(encoder_folder: Path, engine: Any, kit: Any) -> None:
+    model = engine.load(encoder_folder, variant="quantized", batch=512)
+    assert not model.notes
+    alone = [kit.ask(model, Embed(inputs=(text,))).vectors[0] for text in TEXTS]
+    assert np.abs(kit.ask(model, Embed(inputs=TEXTS)).vectors - np.stack(alone)).max() > 1e-4
 
 
 def test_limits_are_told_and_hold(encoder: LoadedModel, encoder_folder: Path, engine: Any, kit: Any) -> None:

@@ -119,10 +119,11 @@ def test_a_device_that_this_wheel_cannot_use_is_warned_of(tmp_path: Path) -> Non
 
 def test_options_reach_onnxruntime(tmp_path: Path) -> None:
     session = opened(
-        doubling(tmp_path), threads=1, inter_threads=2, optimization="basic", provider_options={"CPU": {"a": "b"}}
-    )
+        doubling(tmp_path), threads=1, inter_threads=2, optimization="basic", spinning="false",
+        provider_options={"CPU": {"a": "b"}},
+    )  # fmt: skip
     told = session.raw.get_session_options()
-    assert told.get_session_config_entry("session.force_spinning_stop") == "1"
+    assert told.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert (told.intra_op_num_threads, told.inter_op_num_threads) == (1, 2)
     assert told.execution_mode == onnxruntime.ExecutionMode.ORT_PARALLEL
     assert told.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -139,7 +139,6 @@ def _session_options(options: Options) -> Any:
     if not options.spinning:
         made.add_session_config_entry("session.intra_op.allow_spinning", "0")
         made.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    made.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads leave the processors to others
     return made
 
 

@@ -17,7 +17,7 @@ from anyform.text.encoderinputs import EncoderInputs
 from anyform.text.labelmodel import HYPOTHESIS, LabelModel, entailing, labels_of, share
 from anyform.text.lane import Lanes
 from anyform.text.processor import cores
-from anyform.text.vectormodel import Floats, VectorModel, score
+from anyform.text.vectormodel import Floats, Input, VectorModel, score
 from anyform_onnx.encoder import Encoder, failed, logits_output, vector_output
 from anyform_onnx.head import Head, Layers, activation
 from anyform_onnx.memory import BATCHES_AT_ONCE
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from anyform_onnx.loading import Loading
 
 _UNTOLD_CONTEXT = 8192
+_PROBE = "Some words, to compare numbers by."
+_BESIDE = "Quite another text: 1, 2, 3, with much more in it than the first one has, and in other words."
+_BLENDED = 2e-3
+_ALONE = (
+    "The graph quantizes a whole step at once, so that a text's numbers would hang on the texts beside it: each is"
+    " computed by itself. The option batch, given as tokens, computes several together, up to twice as fast."
+)
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|endoftext|>")
 
 
@@ -55,7 +62,7 @@ def _embedder(loading: Loading, said: Sentence) -> LoadedModel:
     inputs = _inputs(loading, session, prompt=said.prompt, pools_prompt=said.pools_prompt, lowers=said.lowers)
     row = _warm_up(loading, encoder, inputs)
     return VectorModel(
-        _loop(loading, encoder),
+        _loop(loading, session, encoder, inputs),
         inputs,
         context=_text_limit(loading, encoder),
         width=len(row),
@@ -72,7 +79,7 @@ def _ranker(loading: Loading, said: Sentence) -> LoadedModel:
     name = said.score(loading.config) if len(row) == 1 else ""
     function: Callable[[Floats], Floats] | None = activation(name, loading.plan.model) if name else None
     return VectorModel(
-        _loop(loading, encoder),
+        _loop(loading, session, encoder, inputs),
         inputs,
         context=_text_limit(loading, encoder),
         width=len(row),
@@ -87,7 +94,7 @@ def _classifier(loading: Loading) -> LoadedModel:
     row = _warm_up(loading, encoder, inputs)
     labels = labels_of(loading.config.get("id2label"), len(row))
     return LabelModel(
-        _loop(loading, encoder),
+        _loop(loading, session, encoder, inputs),
         inputs,
         context=_text_limit(loading, encoder),
         labels=labels,
@@ -125,7 +132,7 @@ def _inputs(
     return EncoderInputs(loading.tokenizer, size, typed, prompt=prompt, pools_prompt=pools_prompt, lowers=lowers)
 
 
-def _loop(loading: Loading, encoder: Encoder) -> EncodeLoop:
+def _loop(loading: Loading, session: Session, encoder: Encoder, inputs: EncoderInputs) -> EncodeLoop:
     """The running loop.
 
     A run of onnxruntime computes on the thread that calls it, and on those of the session's pool that are idle then:
@@ -134,7 +141,28 @@ def _loop(loading: Loading, encoder: Encoder) -> EncodeLoop:
     batch, devices = loading.options.batch, loading.plan.devices
     on_cpu = not devices or devices[0].kind == "cpu"
     lanes = Lanes((loading.options.threads or cores()) if on_cpu else 1, BATCHES_AT_ONCE * batch)
-    return EncodeLoop(encoder, batch, lanes, failed, padded=encoder.tokens, together=encoder.texts or TOGETHER)
+    together = encoder.texts or TOGETHER
+    if loading.plan.settings.options.get("batch") is None and _blends(encoder, inputs):
+        together = 1
+        session.notes += (_ALONE,)
+    return EncodeLoop(encoder, batch, lanes, failed, padded=encoder.tokens, together=together)
+
+
+def _blends(encoder: Encoder, inputs: EncoderInputs) -> bool:
+    """Whether a text's row hangs on the texts beside it, by more than rounding: where a whole step has one scale, as
+    dynamically quantized graphs have (ONNX's operator DynamicQuantizeLinear).
+    """
+    if encoder.texts == 1:
+        return False
+    alone, other = (_cut(inputs, text, encoder.tokens) for text in (_PROBE, _BESIDE))
+    row, beside = encoder.rows([alone])[0], encoder.rows([alone, other])[0]
+    return bool(np.abs(row - beside).max() > _BLENDED * np.abs(row).max())
+
+
+def _cut(inputs: EncoderInputs, text: str, most: int) -> Input:
+    """*text* as the model reads it, with *most* tokens; 0: all of them."""
+    whole = inputs.text(text)
+    return inputs.cut(whole, most) if 0 < most < len(whole) else whole
 
 
 def _text_limit(loading: Loading, encoder: Encoder) -> int:

@@ -105,7 +105,6 @@ def _overlay(
         "log_severity_level": 3,
         "intra_op_num_threads": options.threads or cores(),
         "inter_op_num_threads": options.inter_threads or 1,
-        "session.force_spinning_stop": "1",  # idle threads leave the processors to others
     }
     if options.spinning is False:
         session |= {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
