@@ -12,9 +12,14 @@ from anyform.contract.errors import ModelNotFound
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
 from anyform.sources import detect
+from anyform.sources.hub import Hub
+from anyform.sources.hublook import look
+from anyform.sources.hubname import require
 from anyform.sources.hubpull import Pulled
+from anyform.testing.gguf import write_llama
 from anyform.testing.onnxdecoder import write_decoder
 from anyform.testing.onnxencoder import write_encoder
+from anyform.testing.onnxform import write_graph
 from anyform.testing.safetensors import write_bert
 
 from .server import LoopbackHub
@@ -133,3 +138,37 @@ def test_a_genai_folder_comes_whole_and_alone(hub: LoopbackHub, get: Get, tmp_pa
     with pytest.raises(ModelNotFound) as caught:
         get("owner/phi:int4")
     assert "cpu-int4-rtn-block-32, cuda-fp16" in caught.value.hint
+
+
+def test_graphs_beside_a_model_are_no_variants_of_it(hub: LoopbackHub, get: Get, plugins: Plugins, home: Path) -> None:
+    """Nor do they change what the model is called, or what it is said to have."""
+    files = home.with_name("origin")
+    write_llama(files / "tiny-Q8_0.gguf")
+    write_graph(files / "aaa.onnx", "unknown")
+    write_graph(files / "extras/vad.onnx", "unknown")
+    added(hub, "owner/tiny", files)
+    assert get("owner/tiny").name == "owner/tiny"
+    seen = look(Hub(hub.endpoint), plugins, home, require("owner/tiny"))
+    assert (seen.name, seen.variants) == ("owner/tiny", ("Q8_0",))
+    with pytest.raises(ModelNotFound) as caught:
+        get("owner/tiny:Q2_K")
+    assert caught.value.hint == "It has Q8_0."
+
+
+def test_a_model_alone_has_one_variant_whatever_lies_beside_it(hub: LoopbackHub, get: Get, tmp_path: Path) -> None:
+    write_graph(tmp_path / "vad.onnx", "unknown")
+    added(hub, "owner/vad", tmp_path)
+    with pytest.raises(ModelNotFound) as caught:
+        get("owner/vad:q4")
+    assert caught.value.hint == "It has only one variant: leave it out."
+
+
+@pytest.mark.parametrize("place", ["vad.onnx", "extras/vad.onnx"])
+def test_a_stray_graph_is_not_pulled_for_the_model(hub: LoopbackHub, get: Get, tmp_path: Path, place: str) -> None:
+    pytest.importorskip("anyform_hf_transformers")
+    files = write_bert(tmp_path / "model", pooling="mean")
+    write_graph(files / place, "unknown")
+    added(hub, "owner/heard", files)
+    pulled = set(get("owner/heard").files)
+    assert "model.safetensors" in pulled
+    assert place not in pulled

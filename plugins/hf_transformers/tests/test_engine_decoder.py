@@ -141,6 +141,21 @@ def test_prompts_that_are_read_together_are_read_as_alone(family: str, kit: Any)
         assert abs(row - decoder.read(0, 0, [*prompt, 3], every=False)[-1]).max() < 1e-3
 
 
+@pytest.mark.parametrize("family", ["llama", *SINGLE])
+def test_a_prompt_in_pieces_is_the_whole_prompt(family: str, kit: Any) -> None:
+    """Which transformers' Mamba gets wrong: behind what it keeps it is right for single tokens alone."""
+    from anyform_hf_transformers.generation import open_decoder
+
+    model = model_of(*{**BATCHED, **SINGLE}[family])
+    decoder = open_decoder(model, "cpu", 2, 64, exact=False)
+    prompt = PROMPTS[1]
+    whole = decoder.read(0, 0, prompt, every=True)
+    decoder.read(1, 0, prompt[:4], every=False)
+    pieces = decoder.read(1, 4, prompt[4:], every=True)
+    assert pieces.shape == (len(prompt) - 4, whole.shape[1])
+    assert abs(pieces - whole[4:]).max() <= 1e-3 * (whole.max() - whole.min())
+
+
 def test_prompts_of_an_exact_model_are_read_one_by_one(kit: Any) -> None:
     from anyform_hf_transformers.generation import open_decoder
 

@@ -46,6 +46,7 @@ NUMBERS = (
     1 << 63,
     1 << 64,
     10**30,
+    10**400,
 )
 VALUES: tuple[Any, ...] = (
     *NUMBERS, None, True, False, 1.5, -0.0, 1e308, "", "F32", "F16", "bert", "llama", "x" * 300, "\ud800", "a\0b",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +230,95 @@ def test_a_graph_for_single_tokens_reads_prompts_by_them(folders: dict[str, Path
     assert close(decoder.read(0, 0, prompt, every=True), expected, "decode alone")
     rows = decoder.read_all([0, 1], [4, 0], [prompt[4:], prompt[:6]])
     assert close(rows, expected[[9, 5]], "decode alone")
+
+
+def test_a_batch_that_one_of_its_slots_has_left_is_not_gone_on_with(folders: dict[str, Path], kit: Any) -> None:
+    """Another text that is as long lies in that slot by then: what ran in it before must not come back."""
+    graph, decoder = opened(folders["optimum"], kit)
+    first, gone, other = [5, 9, 17, 4, 33, 8], [99, 98, 97, 96, 95, 94], [20, 21, 22, 23, 24, 25]
+    for slot, text in enumerate((first, gone)):
+        decoder.read(slot, 0, text[:5], every=False)
+    decoder.step([0, 1], [first[5], gone[5]], [5, 5])
+    decoder.read(1, 0, other[:5], every=False)
+    decoder.step([1], [other[5]], [5])
+    new = [40, 41, 42]
+    rows = decoder.read_all([0, 1], [6, 6], [new, new])
+    for row, text in zip(rows, (first, other), strict=True):
+        assert close(row, graph.whole([*text, *new])[-1], "optimum")
+
+
+@pytest.mark.parametrize("name", ["optimum", "genai", "exported, padded"])
+@pytest.mark.parametrize("used", [False, True])
+def test_a_new_prompt_is_read_beside_the_rest_of_a_kept_one(
+    used: bool, name: str, folders: dict[str, Path], kit: Any
+) -> None:
+    """As many tokens of both, in a slot that nobody has used, or that has what ran there before."""
+    graph, decoder = opened(folders[name], kit)
+    if used:
+        decoder.read(1, 0, [99, 98, 97], every=False)
+    decoder.read(0, 0, [5, 9, 17, 4, 33], every=False)
+    rows = decoder.read_all([0, 1], [5, 0], [[8, 2], [7, 60]])
+    for row, text in zip(rows, ([5, 9, 17, 4, 33, 8, 2], [7, 60]), strict=True):
+        assert close(row, graph.whole(text)[-1], name)
+    rows = decoder.step([0, 1], [11, 12], [7, 2])
+    for row, text in zip(rows, ([5, 9, 17, 4, 33, 8, 2, 11], [7, 60, 12]), strict=True):
+        assert close(row, graph.whole(text)[-1], name)
+
+
+def test_a_slot_that_is_full_is_no_bridge_between_others(folders: dict[str, Path], kit: Any) -> None:
+    """Its next token has no place in the graph's table of places; attention refuses all rows of such a pass."""
+    from anyform_onnx import textloading
+    from anyform_onnx.generation import open_decoder
+
+    graph, loading = graph_of(folders["genai"], kit)
+    context = loading.plan.metadata.context
+    decoder = open_decoder(graph, 3, context, textloading.operators(loading))
+    assert type(decoder).__name__ == "SharedDecoder"
+    full = [3 + place % 200 for place in range(context)]
+    decoder.read(1, 0, full, every=False)
+    decoder.read(0, 0, [5, 6, 7], every=False)
+    decoder.read(2, 0, [5, 6, 7, 8], every=False)
+    rows = decoder.step([0, 2], [9, 9], [3, 4])
+    for row, text in zip(rows, ([5, 6, 7, 9], [5, 6, 7, 8, 9]), strict=True):
+        assert close(row, graph.whole(text)[-1], "genai")
+
+
+@pytest.mark.parametrize("name", ["optimum", "genai"])
+def test_a_graph_that_is_wrong_for_several_tokens_behind_others_is_given_single_ones(
+    name: str, folders: dict[str, Path], kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was traced with a single token: right for prompts and steps, wrong for what is between."""
+    from anyform_onnx import textloading
+    from anyform_onnx.cachegraph import CacheGraph
+    from anyform_onnx.generation import open_decoder
+
+    words = CacheGraph._words
+
+    def turned(self: Any, session: Any, binding: Any, ids: Any, positions: Any, mask: Any, *more: Any) -> None:
+        if mask.shape[1] > ids.shape[1] > 1:
+            ids = ids[:, ::-1].copy()
+        words(self, session, binding, ids, positions, mask, *more)
+
+    monkeypatch.setattr(CacheGraph, "_words", turned)
+    graph, loading = graph_of(folders[name], kit)
+    decoder = open_decoder(graph, SLOTS, CONTEXT, textloading.operators(loading))
+    assert (type(decoder).__name__, graph.many) == ("RowDecoder", False)
+    prompt = [5, 9, 17, 4, 33, 8, 77, 120]
+    expected = graph.whole(prompt)
+    for kept in (2, 5):
+        decoder.read(0, 0, prompt[:kept], every=False)
+        assert close(decoder.read(0, kept, prompt[kept:], every=False), expected[-1:], name)
+        decoder.read(1, 0, prompt[:kept], every=False)
+        rows = decoder.read_all([0, 1], [kept, kept], [prompt[kept:], prompt[kept:]])
+        assert close(rows, expected[[-1, -1]], name)
+
+
+@pytest.mark.parametrize("name", ["optimum", "genai"])
+def test_what_is_freed_gives_the_weights_back(name: str, folders: dict[str, Path], kit: Any) -> None:
+    graph, decoder = opened(folders[name], kit)
+    gone = weakref.ref(graph)
+    del graph
+    assert gone() is not None
+    decoder.free()
+    gc.collect()
+    assert gone() is None

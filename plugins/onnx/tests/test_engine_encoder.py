@@ -14,6 +14,7 @@ from anyform.contract.events import Done, Progress, Vector
 from anyform.contract.jobs import Complete, Embed, Rerank
 from anyform.contract.model import LoadedModel, Stop
 from anyform.testing.onnx import Graph, write_onnx
+from anyform.testing.onnxencoder import write_encoder
 from anyform.testing.safetensors import write_bert, write_json
 
 np = pytest.importorskip("numpy")
@@ -117,9 +118,20 @@ def test_quantized_numbers_hang_on_nobody_elses_texts(
 
 def test_who_asks_for_a_batch_gets_one_of_quantized_numbers_too(encoder_folder: Path, engine: Any, kit: Any) -> None:
     model = engine.load(encoder_folder, variant="quantized", batch=512)
-    assert not model.notes
+    [note] = model.notes
+    assert "its numbers for one request hang on those computed beside it" in note
+    assert "Without the option batch each text is computed by itself." in note
     alone = [kit.ask(model, Embed(inputs=(text,))).vectors[0] for text in TEXTS]
     assert np.abs(kit.ask(model, Embed(inputs=TEXTS)).vectors - np.stack(alone)).max() > 1e-4
+
+
+@pytest.mark.parametrize("positions", [3, 16, 24])
+def test_a_model_of_a_few_positions_is_loaded(positions: int, tmp_path: Path, engine: Any, kit: Any) -> None:
+    """What is tried at load is no longer than what the model may be given."""
+    model = engine.load(write_encoder(tmp_path / "short", max_position_embeddings=positions))
+    assert not model.notes
+    answered = kit.ask(model, Embed(inputs=((5,) * 99,), truncate=True))
+    assert answered.prompt_tokens == positions
 
 
 def test_limits_are_told_and_hold(encoder: LoadedModel, encoder_folder: Path, engine: Any, kit: Any) -> None:

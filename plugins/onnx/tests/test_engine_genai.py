@@ -249,6 +249,43 @@ def test_a_long_prompt_is_read_in_parts_and_kept(kit: Any, engine: Engine, folde
     assert kit.complete(fresh, long, max_tokens=8).text == first.text
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_prompt_may_end_in_padding(told: bool, kit: Any, folder: Path, tmp_path: Path, engine: Engine) -> None:
+    """Of several tokens genai tells the row of the last that is none. Where no padding is named, that is an end."""
+    from anyform_onnx import backend
+
+    said = json.loads((folder / "genai_config.json").read_text())
+    padding = 9 if told else said["model"]["eos_token_id"]
+    padding = padding[0] if isinstance(padding, list) else padding
+    shutil.copytree(folder, tmp_path / "padded")
+    said["model"]["pad_token_id"] = padding
+    if not told:
+        del said["model"]["pad_token_id"]
+    (tmp_path / "padded" / "genai_config.json").write_text(json.dumps(said))
+    model: Any = loaded(kit, tmp_path / "padded")
+    plain: Any = backend.load(kit.plan(tmp_path / "padded", context=512, parallel=2, threads=1))
+    engine.loaded += [model, plain]
+    graph = plain._loop._decoder._graph
+    decoder = model._loop._generators
+    for parts in (
+        [[5, 6, 300, 301, padding]],
+        [[5, 6, 7], [300, padding]],
+        [[padding, padding]],
+        [[5], [padding], [6]],
+    ):
+        text = [token for part in parts for token in part]
+        decoder.forget(0)
+        decoder.keep(0, 0, 64)
+        for place, part in enumerate(parts):
+            row = decoder.read(0, sum(map(len, parts[:place])), part, every=False)[-1]
+        expected = graph.whole(text)[-1]
+        assert float(abs(row - expected).max()) <= 2e-4 * float(expected.max() - expected.min()), parts
+        decoder.forget(0)
+        rows = decoder.read(0, 0, text, every=True)
+        whole = graph.whole(text)
+        assert float(abs(rows - whole).max()) <= 2e-4 * float(whole.max() - whole.min()), parts
+
+
 def test_a_conversation_is_not_read_again(kit: Any, model: LoadedModel, folder: Path, engine: Engine) -> None:
     """Where it runs alone, and its text is long enough for that to be worth it."""
     made = loaded(kit, folder, parallel=2, context=1024)
@@ -353,8 +390,11 @@ def _moved(plan: Any, folder: Path) -> Any:
 def test_a_provider_that_is_not_there_is_refused(kit: Any, tiny: Path) -> None:
     with pytest.raises(Invalid, match="nonsense"):
         loaded(kit, tiny, context=64, providers="nonsense")
+    with pytest.raises(Invalid, match=r"provider_options .*'cudda'"):
+        loaded(kit, tiny, context=64, provider_options={"cudda": {"a": "b"}})
     made = loaded(kit, tiny, context=64, providers="cpu", inter_threads=2, optimization="basic")
     assert made.runs_on == "CPU"  # type: ignore[attr-defined]
+    assert any(note.startswith("inter_threads does nothing") for note in made.notes)  # type: ignore[attr-defined]
     made.close()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -307,3 +309,66 @@ def test_closing_ends_what_runs(make: Any) -> None:
         with pytest.raises(Closed):
             list(one)
     model.close()
+
+
+def test_nothing_is_kept_of_answers_whose_engine_failed(
+    make: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Nor does it end the model that the requests of a failed engine cannot be closed either."""
+    from anyform_onnx.genai.wave import Wave
+
+    model = make(4)
+    expected = kit.complete(model, PROMPTS[0], max_tokens=8).text
+    step = Wave.step
+
+    class Unclosable:
+        def close(self) -> None:
+            raise RuntimeError("the engine is gone")
+
+    def failing(self: Wave) -> Any:
+        for name, request in list(self._requests.items()):
+            other = Unclosable()
+            self._names[other] = self._names.pop(request)
+            self._requests[name] = other
+        raise RuntimeError("Non-zero status code")
+
+    monkeypatch.setattr(Wave, "step", failing)
+    found = kit.complete(model, PROMPTS[0], max_tokens=8)
+    assert found.text == expected
+    assert where(found).startswith("own: the engine failed")
+    assert "did not close" in caplog.text
+    assert model._loop._beginnings == {}
+    monkeypatch.setattr(Wave, "step", step)
+    assert where(kit.complete(model, PROMPTS[0], max_tokens=8)) == "engine"
+    assert model._loop._beginnings == {}
+
+
+def test_what_was_refused_is_not_kept(make: Any, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though only the engine runs the model, so that nothing goes on with it."""
+    from anyform.contract.errors import Fault
+    from anyform_onnx.genai.wave import Wave
+
+    model = make(4)
+    model._loop._lacks = "its cache lies in pages"
+
+    def failing(self: Wave) -> Any:
+        raise RuntimeError("Non-zero status code")
+
+    monkeypatch.setattr(Wave, "step", failing)
+    with pytest.raises(Fault, match="Non-zero"):
+        kit.complete(model, PROMPTS[0], max_tokens=8)
+    assert model._loop._beginnings == {}
+
+
+def test_closing_gives_the_weights_back(make: Any, kit: Any) -> None:
+    """Which genai does once its last Model is gone; whoever still holds the loop must not hold that."""
+    og = pytest.importorskip("onnxruntime_genai")
+    model = make(2)
+    kit.complete(model, PROMPTS[0], max_tokens=3)
+    kit.complete(model, PROMPTS[0], max_tokens=3, sampling=Sampling(temperature=0.0, seed=1))
+    loop = model._loop
+    made = weakref.ref(loop._make.args[0])
+    assert isinstance(made(), og.Model)
+    model.close()
+    gc.collect()
+    assert made() is None

@@ -171,6 +171,18 @@ def test_a_classifier_scores_its_labels(tmp_path: Path, load: Load, batch: int |
     assert [len(one) for one in scores(model, Classify(inputs=PICTURES, top_k=2))] == [2] * len(PICTURES)
 
 
+def test_quantized_numbers_hang_on_nobody_elses_pictures(tmp_path: Path, load: Load) -> None:
+    """What has one scale for a whole step is given each picture by itself, and says so."""
+    small.write_classifier(tmp_path / "plain")
+    assert not load(tmp_path / "plain").notes  # type: ignore[attr-defined]
+    small.write_classifier(tmp_path / "rounded", rounded=True)
+    model = load(tmp_path / "rounded")
+    [note] = model.notes  # type: ignore[attr-defined]
+    assert note.endswith("on those computed beside it: each input is computed by itself.")
+    alone = [scores(model, Classify(inputs=(picture,)))[0] for picture in PICTURES]
+    assert scores(model, Classify(inputs=PICTURES)) == alone
+
+
 def test_labels_that_stand_each_for_itself_and_numbers(tmp_path: Path, load: Load) -> None:
     network = Network(small.write_classifier(tmp_path, config={"problem_type": "multi_label_classification"}))
     found = scores(load(tmp_path), Classify(inputs=PICTURES[:1], top_k=9))[0]
@@ -276,6 +288,20 @@ def test_two_graphs_without_what_was_learnt_say_so(tmp_path: Path, load: Load) -
     with pytest.raises(Unsupported, match=r"makes embeddings of pictures .embed.; it does not do the task zero_shot"):
         asked(model, ZeroShot(inputs=PICTURES[:1], labels=NAMES))
     assert len(vectors(model, Embed(inputs=("cat", PICTURES[0])))) == 2
+
+
+@pytest.mark.parametrize("shape", [None, ("texts",)])
+def test_a_graph_of_texts_without_their_tokens_is_refused(tmp_path: Path, load: Load, shape: Any) -> None:
+    from anyform.testing.onnx import Graph, write_onnx
+
+    small.write_dual(tmp_path, joint=False, pair=True)
+    graph = Graph()
+    given = graph.input("words" if shape is None else "input_ids", "F32", shape or ("texts", small.VECTOR))
+    graph.node("Identity", given, called="text_embeds")
+    graph.output("text_embeds", "F32", shape or ("texts", small.VECTOR))
+    write_onnx(tmp_path / "text_model.onnx", graph)
+    with pytest.raises(Unsupported, match="and no input_ids of a row for each text"):
+        load(tmp_path)
 
 
 def test_logits_that_are_no_scaled_cosine_are_refused(tmp_path: Path, load: Load) -> None:

@@ -252,6 +252,15 @@ def test_weights_that_cannot_be_used_are_told(tmp_path: Path) -> None:
         path.write_bytes(broken)
         with pytest.raises(LoadFailed, match=r"model\.safetensors"):
             layers.dense(part)
+    one = {"dtype": "F32", "shape": [4, 8], "data_offsets": [0, 128]}
+    said = json.dumps({"linear.weight": one, "again": one}).encode()
+    path.write_bytes(len(said).to_bytes(8, "little") + said + bytes(128))
+    with pytest.raises(LoadFailed, match="begins at 0, before the one ahead of it ends, at 128"):
+        layers.dense(part)
+    with path.open("wb") as file:
+        file.truncate((2 << 30) + 1)  # of nothing: it takes no room
+    with pytest.raises(LoadFailed, match="more than 2147483648 bytes"):
+        layers.dense(part)
     path.rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(Unsupported, match="torch"):
         layers.dense(part)

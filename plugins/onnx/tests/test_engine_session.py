@@ -20,7 +20,7 @@ from anyform.contract.model import Stop  # noqa: E402
 from anyform.testing.onnx import Graph, write_onnx  # noqa: E402
 from anyform.testing.onnxencoder import write_encoder  # noqa: E402
 from anyform_onnx.options import read  # noqa: E402
-from anyform_onnx.session import Session, TerminatedError, open_session  # noqa: E402
+from anyform_onnx.session import Session, TerminatedError, arranged, open_session  # noqa: E402
 
 pytestmark = pytest.mark.engine
 
@@ -82,6 +82,24 @@ def test_what_really_runs_is_read_back(tmp_path: Path) -> None:
     assert session.notes == ()
 
 
+def test_the_device_is_read_back(tmp_path: Path) -> None:
+    """No test has several of CUDA's devices: what it tells of itself there is given here."""
+
+    class Second:
+        def __init__(self, raw: Any) -> None:
+            self._raw = raw
+
+        def get_provider_options(self) -> dict[str, dict[str, str]]:
+            return {"CPUExecutionProvider": {"device_id": "1"}}
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._raw, name)
+
+    session = opened(doubling(tmp_path))
+    assert session.device_index == 0
+    assert Session(Second(session.raw), [], "m").device_index == 1
+
+
 def test_a_provider_that_starts_and_takes_no_operator_is_warned_of(tmp_path: Path) -> None:
     """Azure's is in the wheel for the CPU: it starts, and takes operators of its own alone."""
     session = opened(doubling(tmp_path), providers="azure,cpu")
@@ -120,13 +138,39 @@ def test_a_device_that_this_wheel_cannot_use_is_warned_of(tmp_path: Path) -> Non
 def test_options_reach_onnxruntime(tmp_path: Path) -> None:
     session = opened(
         doubling(tmp_path), threads=1, inter_threads=2, optimization="basic", spinning="false",
-        provider_options={"CPU": {"a": "b"}},
+        provider_options={"CPU": {}},
     )  # fmt: skip
     told = session.raw.get_session_options()
     assert told.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert (told.intra_op_num_threads, told.inter_op_num_threads) == (1, 2)
     assert told.execution_mode == onnxruntime.ExecutionMode.ORT_PARALLEL
     assert told.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+
+
+@pytest.mark.parametrize("called", ["cuda", "CUDA", "CUDAExecutionProvider", "cudaexecutionprovider", " Cuda"])
+def test_a_providers_options_are_its_own_whatever_it_is_called(called: str) -> None:
+    options = read({"provider_options": {called: {"gpu_mem_limit": 5}}})
+    there = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    [(name, said), last] = arranged(options, "cuda:1", there)
+    assert (name, said) == ("CUDAExecutionProvider", {"device_id": "1", "gpu_mem_limit": "5"})
+    assert last == ("CPUExecutionProvider", {})
+
+
+@pytest.mark.parametrize(("called", "name"), [("directml", "Dml"), ("trt", "Tensorrt")])
+def test_a_providers_options_may_have_its_other_name(called: str, name: str) -> None:
+    options = read({"providers": called, "provider_options": {called: {"device_id": 1}}})
+    found = arranged(options, "cpu", (f"{name}ExecutionProvider", "CPUExecutionProvider"))
+    assert found[0] == (f"{name}ExecutionProvider", {"device_id": "1"})
+
+
+@pytest.mark.parametrize(
+    ("called", "hint"),
+    [("cudda", "Name the provider in the option providers, too"), ("cuda", "providers, too"), ("CPU", "threads")],
+)
+def test_options_that_no_provider_takes_are_refused(called: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=f"provider_options .*'{called}'") as caught:
+        opened(doubling(tmp_path), providers="cpu", provider_options={called: {"a": "b"}})
+    assert hint in caught.value.hint
 
 
 def test_threads_may_be_told_to_sleep_between_operators(tmp_path: Path) -> None:

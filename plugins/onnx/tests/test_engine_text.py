@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import random
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -341,6 +342,29 @@ def test_a_step_that_fails_takes_its_requests_only(
     assert kit.complete(model, (5, 78, 9), max_tokens=3, ignore_eos=True).done.usage.completion_tokens == 3
 
 
+@pytest.mark.parametrize("name", ["optimum", "genai"])
+def test_no_error_of_onnxruntimes_ends_the_model(
+    name: str, folders: dict[str, Path], engine: Any, kit: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Its own classes derive from Exception alone, and an input may be refused before anything is run."""
+    from anyform_onnx.cachegraph import CacheGraph
+
+    model = engine.load(folders[name])
+    words = CacheGraph._words
+
+    def strange(self: Any, session: Any, binding: Any, ids: Any, *more: Any) -> None:
+        if (ids == 77).any():
+            binding.bind_cpu_input("nobody_knows_it", ids)
+        words(self, session, binding, ids, *more)
+
+    monkeypatch.setattr(CacheGraph, "_words", strange)
+    with pytest.raises(Fault, match="nobody_knows_it") as caught:
+        kit.complete(model, (5, 77, 9))
+    assert caught.value.code == "onnx.decode_failed"
+    assert "a step failed" in caplog.text
+    assert kit.complete(model, (5, 78, 9), max_tokens=3, ignore_eos=True).done.usage.completion_tokens == 3
+
+
 def test_other_tasks_are_refused(decoder: LoadedModel) -> None:
     with pytest.raises(Unsupported, match="embed"):
         decoder.generate(Embed(inputs=("x",)), Stop())
@@ -355,13 +379,71 @@ def test_other_tasks_are_refused(decoder: LoadedModel) -> None:
 def test_requests_that_a_graph_cannot_take_together_are_said_to_run_one_by_one(
     folders: dict[str, Path], engine: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine.load(folders["exported"], context=64)
-    assert "takes no attention_mask, so that requests are run one after another" in caplog.text
+    said = "takes no attention_mask, so that requests are run one after another"
+    [note] = engine.load(folders["exported"], context=64).notes
+    assert said in caplog.text
+    assert said in note
     caplog.clear()
-    engine.load(folders["exported, padded"], context=64)
+    assert not engine.load(folders["exported, padded"], context=64).notes
     assert not caplog.text
+
+
+def test_quantized_decoders_say_that_requests_change_each_others_numbers(folders: dict[str, Path], engine: Any) -> None:
+    [note] = engine.load(folders["optimum, I8"], context=64).notes
+    assert "its numbers for one request hang on those computed beside it" in note
+    assert not engine.load(folders["optimum, I8"], context=64, parallel=1).notes
+    assert not engine.load(folders["optimum, F16"], context=64).notes
 
 
 def test_a_context_beyond_the_graphs_table_of_places_is_refused(folders: dict[str, Path], engine: Any) -> None:
     with pytest.raises(Invalid, match="context is 4096; the model's positions end at 2048"):
         engine.load(folders["genai"], context=4096)
+
+
+PLACES = 64
+
+
+def with_a_table(folder: Path) -> Path:
+    """A decoder that looks PLACES places up, as GPT-2 does; its answers hang on the last token and its place."""
+    from anyform.testing.onnx import Graph, numbers, write_onnx
+    from anyform.testing.onnxdecoder import write_decoder
+
+    write_decoder(folder, max_position_embeddings=PLACES)
+    count, width = json.loads((folder / "config.json").read_text())["vocab_size"], 4
+    chance, graph = random.Random(7), Graph()
+
+    def table(name: str, *shape: int) -> str:
+        drawn = [chance.gauss(0, 1) for _ in range(shape[0] * shape[1])]
+        return graph.weights(name, "F32", shape, numbers("F32", drawn))
+
+    sides = ("batch", "sequence")
+    ids, _, places = (graph.input(name, "I64", sides) for name in ("input_ids", "attention_mask", "position_ids"))
+    words = graph.node("Gather", table("words", count, width), ids)
+    states = graph.node("Add", words, graph.node("Gather", table("places", PLACES, width), places))
+    graph.node("MatMul", states, table("head", width, count), called="logits")
+    graph.output("logits", "F32", (*sides, count))
+    new = graph.node("Unsqueeze", states, graph.constant([1], "I64"))
+    for part in ("key", "value"):
+        past = graph.input(f"past_key_values.0.{part}", "F32", ("batch", 1, "past", width))
+        graph.node("Concat", past, new, called=f"present.0.{part}", axis=2)
+        graph.output(f"present.0.{part}", "F32", ("batch", 1, "total", width))
+    write_onnx(folder / "model.onnx", graph)
+    return folder
+
+
+def test_a_context_beyond_a_learnt_table_of_places_is_refused(tmp_path: Path, engine: Any, kit: Any) -> None:
+    """By what the graph does, and where it is not told places by what config.json says; rotary ones go on."""
+    folder = with_a_table(tmp_path / "table")
+    whole = engine.load(folder, context=PLACES)
+    assert kit.complete(whole, "x" * (PLACES - 4), max_tokens=3, ignore_eos=True).done
+    with pytest.raises(Invalid, match=f"context is {PLACES + 1}; the model's graph ends before it") as caught:
+        engine.load(folder, context=PLACES + 1)
+    assert caught.value.hint == f"Give {PLACES} or less."
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"llama"', '"opt"'))
+    with pytest.raises(Invalid, match=f"context is {PLACES + 1}; the model's positions end at {PLACES}"):
+        engine.load(folder, context=PLACES + 1)
+
+
+def test_rotary_places_go_on(folders: dict[str, Path], engine: Any) -> None:
+    engine.load(folders["optimum"], context=4096)

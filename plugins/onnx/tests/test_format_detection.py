@@ -235,6 +235,77 @@ class TestFiles:
         assert layout.graphs(FolderFiles(tmp_path), found) == {"decoder": "decoder-int4.onnx"}
 
 
+class TestAside:
+    """A graph by itself that lies where something else is the model."""
+
+    @pytest.mark.parametrize("name", ["vad.onnx", "extras/vad.onnx", "extras/deep/vad.onnx"])
+    @pytest.mark.parametrize("model", ["GGUF", "pickled", "CTranslate2", "safetensors", "ONNX", "genai", "export"])
+    def test_it_is_not_taken_for_the_model(self, tmp_path: Path, model: str, name: str) -> None:
+        {
+            "GGUF": lambda: (tmp_path / "a.gguf").write_bytes(b"GGUF"),
+            "pickled": lambda: (tmp_path / "pytorch_model-00001-of-00002.bin").write_bytes(b"PK"),
+            "CTranslate2": lambda: (tmp_path / "model.bin").write_bytes(b"\6\0\0\0"),
+            "safetensors": lambda: write_llama(tmp_path),
+            "ONNX": lambda: write_form(tmp_path, "embedding"),
+            "genai": lambda: write_genai(tmp_path),
+            "export": lambda: write_export(tmp_path),
+        }[model]()  # type: ignore[no-untyped-call]
+        write_graph(tmp_path / name, "unknown")
+        found = [one for one in detected(tmp_path) if one.entry == name]
+        assert {one.evidence for one in found} <= {Evidence.NAME, Evidence.LAYOUT}
+        best = [one.entry for one in detected(tmp_path) if one.evidence > Evidence.NAME]
+        assert name not in best or (model == "ONNX" and name == "vad.onnx")
+
+    def test_where_nothing_else_is_one_it_is(self, tmp_path: Path) -> None:
+        write_graph(tmp_path / "extras/vad.onnx", "unknown")
+        write_json(tmp_path / "config.json", {"editor": "vi"})
+        write_form(tmp_path / "other", "embedding")
+        (found,) = (one for one in detected(tmp_path) if one.entry == "extras/vad.onnx")
+        assert found.evidence is Evidence.MAGIC
+
+
+class TestNotOfTheModel:
+    """A graph beside weights of another form, which the config does not describe."""
+
+    def test_beside_safetensors(self, tmp_path: Path) -> None:
+        write_llama(tmp_path)
+        for name, form in (("vad", "unknown"), ("resnet", "zoo"), ("decoder-int4", "decoder"), ("mine", "decoder")):
+            write_graph(tmp_path / f"{name}.onnx", form)
+        assert {one[1] for one in rows(tmp_path)} == {"decoder-int4.onnx", "mine.onnx"}
+
+    def test_in_a_folder_of_graphs(self, tmp_path: Path) -> None:
+        write_llama(tmp_path)
+        write_graph(tmp_path / "onnx/model.onnx", "decoder")
+        write_graph(tmp_path / "onnx/vad.onnx", "unknown")
+        assert rows(tmp_path) == [("onnx", "onnx/model.onnx", "", "")]
+
+    def test_beside_a_whisper_of_ctranslate2(self, tmp_path: Path) -> None:
+        write_json(tmp_path / "config.json", {"suppress_ids": [], "lang_ids": [1]})
+        write_json(tmp_path / "tokenizer.json", {"model": {}})
+        write_graph(tmp_path / "silero_vad.onnx", "unknown")
+        assert rows(tmp_path) == [("onnx", "silero_vad.onnx", "silero_vad", "")]
+        (tmp_path / "model.bin").write_bytes(b"\6\0\0\0")
+        assert rows(tmp_path) == []
+
+    def test_what_is_called_as_exporters_do_stays(self, tmp_path: Path) -> None:
+        """It is refused with its reason."""
+        write_llama(tmp_path)
+        write_graph(tmp_path / "model.onnx", "unknown")
+        write_graph(tmp_path / "thing_int8.onnx", "unknown")
+        assert len(rows(tmp_path)) == 2
+
+
+def test_a_genai_config_in_a_folder_for_graphs(tmp_path: Path) -> None:
+    """The config.json and the tokenizer above are its own, as validation has it."""
+    write_genai(tmp_path / "onnx")
+    for path in (tmp_path / "onnx").glob("*.json"):
+        if path.name != "genai_config.json":
+            path.rename(tmp_path / path.name)
+    write_beside(tmp_path, "decoder")
+    (found,) = detected(tmp_path)
+    assert {"config.json", "tokenizer.json", "onnx/genai_config.json"} <= set(found.files)
+
+
 class TestOrder:
     """Which variant is taken where none is named."""
 

@@ -26,9 +26,9 @@ SEED = 80_312
 GRAPHS, FOLDERS = 1000, 300
 MOST_BYTES = 64 << 20
 VALUES: tuple[Any, ...] = (
-    *NUMBERS, -1, 10**30, None, True, False, 1.5, 1e308, "", "llama", "x" * 300, "\ud800", "a\0b", "../../etc/passwd",
-    "model.onnx", "%d%d%s", [], [1], [None], ["\udfff"], ["LlamaForCausalLM"], {}, {"a": {"b": 1}}, [[[[1]]]],
-    {"filename": "model.onnx"}, {"file": "decode.onnx"},
+    *NUMBERS, -1, 10**30, 10**400, None, True, False, 1.5, 1e308, "", "llama", "x" * 300, "\ud800", "a\0b",
+    "../../etc/passwd", "model.onnx", "%d%d%s", [], [1], [None], ["\udfff"], ["LlamaForCausalLM"], {}, {"a": {"b": 1}},
+    [[[[1]]]], {"filename": "model.onnx"}, {"file": "decode.onnx"},
 )  # fmt: skip
 TEXTS = (b"", b"{}", b"[]", b"null", b"{", b"\xff", b"\0" * 9, b"[" * 9999, b"1e999", b'"\\ud800"', b"NaN", b"<html>")
 PIECES = (
@@ -114,8 +114,14 @@ def test_damaged_json_raises_nothing(sound: list[Path]) -> None:
     assert found.count(True) > FOLDERS // 10
 
 
-def test_external_data_of_any_length(sound: list[Path]) -> None:
-    assert judged(sound, 60, SEED + 2, "data")
+def test_external_data_is_refused_where_it_is_short_and_only_there(sound: list[Path]) -> None:
+    whole = {path: path.stat().st_size for folder in sound for path in folder.rglob("*data")}
+    seen: set[bool] = set()
+    for folder, _ in damaged(sound, 60, SEED + 2, "data"):
+        full = all(path.stat().st_size >= size for path, size in whole.items())
+        assert let_through(folder) is full
+        seen.add(full)
+    assert seen == {True, False}
 
 
 def test_damaged_graphs_take_little_memory(sound: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from anyform.contract.errors import Invalid
-from anyform.contract.facts import Metadata, Settings
+from anyform.contract.facts import BackendInfo, Metadata, Settings
 from anyform.kernel.files import FolderFiles
 from anyform.testing.onnxdecoder import write_decoder
 from anyform.testing.onnxencoder import write_encoder
 from anyform_onnx import detection, memory, metadata
+from anyform_onnx.info import BACKENDS
 
 GIB, MIB = 1 << 30, 1 << 20
 DECODER = Metadata(
@@ -114,3 +116,21 @@ def test_models_that_are_written_can_be_estimated(tmp_path: Path) -> None:
         found = memory.estimate("onnxruntime", metadata.extract(files, match), Settings(context=64))
         assert 60 * MIB < found.at(Settings(context=64)) < 200 * MIB
         assert found.confidence == 0.6
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process to cores")
+def test_batches_are_counted_by_the_cores_that_may_be_used() -> None:
+    """As vectorloading.py makes lanes for them."""
+    settings, before = Settings(context=512), os.sched_getaffinity(0)
+    one = memory.estimate("onnxruntime", ENCODER, Settings(context=512, options={"threads": 1}))
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        bound = memory.estimate("onnxruntime", ENCODER, settings)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert bound.overhead_bytes == one.overhead_bytes
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda info: info.name)
+def test_what_names_files_of_this_machine_comes_from_this_machine_alone(backend: BackendInfo) -> None:
+    assert {"providers", "provider_options"} <= set(backend.local_options)

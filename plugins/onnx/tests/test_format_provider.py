@@ -65,6 +65,21 @@ def test_one_that_is_not_there_is_refused_with_what_is_and_which_wheel_has_it() 
     assert "onnxruntime-directml" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("names", "runs_on", "said"),
+    [
+        (GPU_WHEEL[1:], "CPU", "CUDA was to run the model, and onnxruntime-genai runs it on the CPU instead."),
+        (GPU_WHEEL[1:], "CUDA", ""),
+        (DML_WHEEL, "DML", ""),
+        (DML_WHEEL, "CPU", "Dml was to run the model, and onnxruntime-genai runs it on the CPU instead."),
+        (CPU_WHEEL, "CPU", ""),
+        (MAC_WHEEL, "CPU", ""),
+    ],
+)
+def test_a_fall_back_that_only_the_model_tells_of(names: tuple[str, ...], runs_on: str, said: str) -> None:
+    assert provider.fallen(names, runs_on) == ((said,) if said else ())
+
+
 def test_the_devices_of_a_wheel() -> None:
     assert provider.devices(CPU_WHEEL) == ("cpu",)
     assert provider.devices(GPU_WHEEL) == ("cpu", "cuda")

@@ -331,6 +331,37 @@ class TestGenai:
         assert said(tmp_path) == expected
         assert word in findings(tmp_path)[0].text
 
+    def test_a_name_with_a_dot_before_it(self, tmp_path: Path) -> None:
+        write_genai(tmp_path)
+        content = json.loads((tmp_path / "genai_config.json").read_text())
+        content["model"]["decoder"]["filename"] = "./model.onnx"
+        write_json(tmp_path / "genai_config.json", content)
+        assert said(tmp_path) == []
+
+    def test_thousands_of_graphs_are_not_all_read(self, tmp_path: Path) -> None:
+        write_genai(tmp_path)
+        content = json.loads((tmp_path / "genai_config.json").read_text())
+        one = (tmp_path / "model.onnx").read_bytes()
+        for number in range(40):
+            (tmp_path / f"{number}.onnx").write_bytes(one[:-9])
+            content["model"][f"part{number}"] = {"filename": f"{number}.onnx"}
+        write_json(tmp_path / "genai_config.json", content)
+        assert ("too_many_graphs", CRITICAL) in said(tmp_path)
+        files = FolderFiles(tmp_path)
+        (match,) = plugin.detect_format(files)
+        assert len(layout.graphs(files, match)) == layout.MOST_GRAPHS
+
+    @pytest.mark.parametrize(
+        "value", ["lib.so", "lib.so.1", "LIB.DLL", "lib.dylib", "sub/lib.so", "lib.so\0", "lib\0.txt"]
+    )
+    def test_native_code_by_its_name(self, tmp_path: Path, value: str) -> None:
+        """Wherever it stands."""
+        write_genai(tmp_path)
+        content = json.loads((tmp_path / "genai_config.json").read_text())
+        content["more"] = [{"a": [[value]]}]
+        write_json(tmp_path / "genai_config.json", content)
+        assert said(tmp_path) == [("brings_code", CRITICAL)]
+
     def test_no_json(self, tmp_path: Path) -> None:
         write_genai(tmp_path)
         (tmp_path / "genai_config.json").write_text('{"model": ')
@@ -378,6 +409,7 @@ class TestModules:
             ("modules.json", '[{"type": "a.Pooling", "path": "../../x"}]', "bad_modules"),
             ("1_Pooling/config.json", "{}", "bad_pooling"),
             ("1_Pooling/config.json", '{"pooling_mode": "best"}', "bad_pooling"),
+            ("sentence_bert_config.json", '{"max_seq_length": -5}', "bad_value"),
         ],
     )
     def test_steps(self, tmp_path: Path, name: str, content: str, code: str) -> None:

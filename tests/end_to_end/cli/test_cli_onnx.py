@@ -58,10 +58,14 @@ def test_what_a_model_says_of_itself(cli: Cli, models: Path) -> None:
     assert "genai_config.json" in text
 
 
-def test_estimates_and_soundness(cli: Cli, models: Path) -> None:
+@pytest.mark.engine
+def test_an_estimate(cli: Cli, models: Path) -> None:
     estimated = cli("estimate", "genai", "--models", models, "--context", "64")
     assert estimated.returncode == 0, estimated.stderr
     assert "onnxruntime_genai" in estimated.stdout
+
+
+def test_soundness(cli: Cli, models: Path) -> None:
     assert cli("validate", models / "genai").returncode == 0
     broken = cli("validate", models / "lost")
     assert broken.returncode == 1

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+import threading
 import zipfile
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from anyform.cli import exporter
 from anyform.cli.exporter import Environment, ExportFailed
 from anyform.contract.errors import Invalid
+
+PATIENCE_S = 60
 
 
 def ignore(line: str) -> None:
@@ -77,7 +81,8 @@ def test_an_environment_is_made_once_and_anew_for_other_packages(tmp_path: Path)
     limits.write_text("hut==1.0\n")
     there = Environment("form", tmp_path / "there")
     assert not there.has(packages, None)
-    there.make(packages, limits, ignore)
+    with there.used(packages, limits, ignore) as python_there:
+        assert python_there == there.python
     assert there.has(packages, limits)
     assert not there.has(packages, None)
     assert not there.has((*packages, "more"), limits)
@@ -86,8 +91,9 @@ def test_an_environment_is_made_once_and_anew_for_other_packages(tmp_path: Path)
     assert told == [f"{there.folder} 1"]
     limits.write_text("hut==2.0\n")
     assert not there.has(packages, limits)
-    with pytest.raises(ExportFailed, match="pip could not install what the export needs") as caught:
-        there.make(packages, limits, ignore)
+    failed = pytest.raises(ExportFailed, match="pip could not install what the export needs")
+    with failed as caught, there.used(packages, limits, ignore):
+        pass
     assert "hut" in caught.value.hint
     assert not there.has(packages, limits)
 
@@ -97,6 +103,49 @@ def test_what_was_left_half_made_is_none(tmp_path: Path) -> None:
     there.python.parent.mkdir(parents=True)
     there.python.touch()
     assert not there.has((), None)
+
+
+def test_two_that_need_it_at_once_make_it_once(tmp_path: Path) -> None:
+    packages, told = (str(wheel(tmp_path)),), list[str]()
+    made, waited = threading.Event(), threading.Event()
+
+    def make_slowly(line: str) -> None:
+        made.set()
+        assert waited.wait(PATIENCE_S)
+
+    def wait(line: str) -> None:
+        told.append(line)
+        waited.set()
+
+    def first() -> None:
+        with Environment("form", tmp_path / "there").used(packages, None, make_slowly):
+            pass
+
+    maker = threading.Thread(target=first)
+    maker.start()
+    assert made.wait(PATIENCE_S)
+    with Environment("form", tmp_path / "there").used(packages, None, wait) as interpreter:
+        exporter.run([str(interpreter), "-c", "import hut"], ignore, "-")
+    maker.join(PATIENCE_S)
+    assert {*told} == {"waiting for another anyform that makes it"}
+
+
+def test_it_is_not_made_anew_while_it_is_used(tmp_path: Path) -> None:
+    there, told, renewed = Environment("form", tmp_path / "there"), SimpleQueue[str](), threading.Event()
+
+    def renew() -> None:
+        with Environment("form", tmp_path / "there").used((), None, told.put, anew=True):
+            renewed.set()
+
+    renewing = threading.Thread(target=renew)
+    with there.used((), None, ignore):
+        (there.folder / "mine").touch()
+        renewing.start()
+        assert told.get(timeout=PATIENCE_S) == "waiting for an export that uses it"
+        assert (there.folder / "mine").exists()
+    assert renewed.wait(PATIENCE_S)
+    renewing.join(PATIENCE_S)
+    assert not (there.folder / "mine").exists()
 
 
 def test_a_form_that_nobody_exports_to_is_refused() -> None:

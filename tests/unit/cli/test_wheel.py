@@ -72,6 +72,12 @@ def test_what_no_backend_needs_is_not_looked_at(site: Path) -> None:
     assert found(site) == []
 
 
+def test_tests_that_wheels_bring_by_mistake_are_no_trouble(site: Path) -> None:
+    for name in ("twin-a", "twin-b"):
+        install(site, name, f"{name[-1]}/__init__.py", "tests/__init__.py", "docs/__init__.py")
+    assert found(site, "twin-a", "twin-b") == []
+
+
 def test_a_shared_namespace_is_no_trouble(site: Path) -> None:
     install(site, "vendor-math", "vendor/math/__init__.py")
     install(site, "vendor-sound", "vendor/sound/__init__.py")

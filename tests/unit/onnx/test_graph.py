@@ -76,6 +76,13 @@ class TestSound:
         assert found.functions == {"org.example.Scaled", "."}
         assert found.operators == {"Cast": 1, "MatMul": 1, "Mul": 2, "org.example.Scaled": 1}
 
+    @pytest.mark.parametrize("side", [(1 << 64) - 1, 1 << 63, (1 << 70) - 1])
+    def test_a_length_below_zero_is_none(self, tmp_path: Path, side: int) -> None:
+        """Some exporters say -1 of a length that differs."""
+        sides = block(2, block(1, number(1, side)) + block(1, number(1, 7)))
+        said = text(1, "x") + block(2, block(1, number(1, 1) + sides))
+        assert read(tmp_path, holding(block(11, said))).inputs == [Value("x", "F32", ("", 7))]
+
     def test_lists_and_packed_numbers(self, tmp_path: Path) -> None:
         graph = small()
         graph.node("Odd", "x", ints=[1, -2], floats=[1.0, 2.5], texts=["a", "b"], text="c", flag=True)

@@ -95,3 +95,16 @@ def test_halves_of_characters_become_question_marks() -> None:
     assert facts.said("\ud800x") == "?x"
     assert facts.said(3) == ""
     assert facts.texts({"a": "b", "c": 1, "d": "e" * 3000}) == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**400), float("nan"), float("inf"), "1e4", None],
+    ids=["huge", "hugely negative", "no number", "infinite", "text", "none"],
+)
+def test_a_base_of_rotations_that_is_no_number(value: Any) -> None:
+    assert Configuration({"rope_theta": value}).shape()["rope_freq_base"] is None
+
+
+def test_a_base_of_rotations() -> None:
+    assert Configuration({"rope_theta": 10**6}).shape()["rope_freq_base"] == 1e6

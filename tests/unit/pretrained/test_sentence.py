@@ -89,8 +89,9 @@ def test_what_cannot_be_run_is_told(modules: Any, fault: type[Exception], words:
         read(tmp_path).steps("", Told())
 
 
-def test_broken_files_are_told(tmp_path: Path) -> None:
-    (tmp_path / "modules.json").write_text("[")
+@pytest.mark.parametrize("content", ["[", "[" * 100_000])
+def test_broken_files_are_told(content: str, tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(content)
     with pytest.raises(LoadFailed, match=r"modules\.json"):
         read(tmp_path)
 

@@ -18,7 +18,7 @@ from anyform.text.lane import Lanes  # noqa: E402
 from anyform.text.vectormodel import Input, VectorTicket  # noqa: E402
 
 PATIENCE_S = 30
-BAD, ENDLESS = 666, 667
+BAD, ENDLESS, DEADLY = 666, 667, 668
 
 
 class Counting:
@@ -29,6 +29,8 @@ class Counting:
         self.begun, self.go = threading.Event(), threading.Event()
         self.go.set()
         self.freed = 0
+        self.most: int | None = None
+        """Rows that it gives, however many are asked for."""
         self.meanwhile: Callable[[], None] = lambda: None
 
     def rows(self, inputs: Sequence[Input]) -> Any:
@@ -38,8 +40,10 @@ class Counting:
         self.steps.append([len(one) for one in inputs])
         if any(BAD in one.tokens for one in inputs):
             raise RuntimeError(f"{BAD} is bad")
+        if any(DEADLY in one.tokens for one in inputs):
+            raise SystemExit("the engine ends everything")
         rows = [[len(one), np.inf if ENDLESS in one.tokens else one.tokens[0]] for one in inputs]
-        return np.array(rows, np.float32)
+        return np.array(rows[: self.most], np.float32)
 
     def free(self) -> None:
         self.freed += 1
@@ -173,3 +177,45 @@ def test_closing_fails_what_waits(made: Made) -> None:
     assert isinstance(waiting.results.get(timeout=PATIENCE_S), Closed)
     with pytest.raises(Closed):
         submit(loop, *texts(1))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("most", "answered"), [(1, {0: [2, 0], 1: [2, 1]}), (0, {})])
+def test_an_engine_that_gives_too_few_rows_answers_each_or_fails_it(
+    most: int, answered: dict[int, list[float]], threads: int, made: Made
+) -> None:
+    loop, engine = made(threads=threads)
+    engine.most = most
+    ticket = submit(loop, *texts(2, 2))
+    if answered:
+        assert results(ticket) == answered
+    else:
+        said = str(ticket.results.get(timeout=PATIENCE_S))
+        assert said.startswith("input 0: ")
+        assert "the model gives 0 rows for 1 inputs" in said
+    engine.most = None
+    assert results(submit(loop, *texts(3))) == {0: [3, 0]}, "the loop goes on"
+
+
+def test_what_breaks_the_thread_is_told_those_who_were_computed_and_those_who_wait(made: Made) -> None:
+    loop, engine = made()
+    first = held(loop, engine)
+    deadly, waiting = submit(loop, Input([DEADLY])), submit(loop, *texts(50))
+    engine.go.set()
+    results(first)
+    for ticket in (deadly, waiting):
+        assert "the engine ends everything" in str(ticket.results.get(timeout=PATIENCE_S))
+    with pytest.raises(Fault, match="the engine ends everything"):
+        submit(loop, *texts(1))
+
+
+def test_what_fails_in_a_lane_before_the_engine_is_asked_is_told() -> None:
+    def use(_: int) -> None:
+        raise RuntimeError("no threads")
+
+    engine = Counting()
+    loop = EncodeLoop(engine, 100, Lanes(2, 100, use), lambda index, error: Fault(f"input {index}: {error}"))
+    assert str(submit(loop, *texts(3)).results.get(timeout=PATIENCE_S)) == "input 0: no threads"
+    assert str(submit(loop, *texts(3)).results.get(timeout=PATIENCE_S)) == "input 0: no threads"
+    loop.close()
+    assert engine.freed == 1

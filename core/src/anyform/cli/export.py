@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -14,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from anyform.cli import document, exporter
 from anyform.cli.arguments import add_json, add_library, add_model, add_offline, read_config
-from anyform.cli.exporter import Environment, Exporter
+from anyform.cli.exporter import Environment, Exporter, ExportFailed
 from anyform.cli.opening import opened, opened_for
 from anyform.cli.table import duration
 from anyform.cli.terminal import Terminal, errors, output
-from anyform.contract.errors import Fault, Invalid, Unsupported
+from anyform.contract.errors import Fault, Invalid, UnknownFormat, Unsupported
 from anyform.contract.facts import Severity
 from anyform.kernel.units import size
 
@@ -30,8 +33,10 @@ DESCRIPTION = """\
 Write MODEL in another form, with all its files, into a folder of its own. What does it (torch and others) is not part
 of anyform: it runs in an environment that is made on first use, or in the one of --python."""
 STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
-MARKS = ("config.json", "genai_config.json")
-"""Without one of them a folder is no earlier export, and is not replaced."""
+MARK = "anyform-exported.json"
+"""In a result: the names of all its files. A folder is replaced where it has no others."""
+KEPT = "kept"
+"""What a result is called, beside its place, that cannot be moved there."""
 SPARE = 1.2
 """Of a result's size, what has to be free."""
 
@@ -62,25 +67,24 @@ def execute(args: Namespace) -> int:
     precision = _one_of("--precision", args.precision, maker.PRECISIONS)
     device = _one_of("--device", args.device, maker.DEVICES)
     terminal = errors()
-    with opened_for(args, absent="pull") as (runtime, name):
+    with _reading(maker, args.to), opened_for(args, absent="pull") as (runtime, name):
         entry = _readable(runtime.find(name), maker, args.to)
         metadata = runtime.metadata(entry)
+        _check_sound(entry, runtime.findings(entry))
     target = _target(args, entry, precision)
-    part = target.with_name(f"{target.name}.part")
-    command = maker.command(Path(entry.path).absolute(), part, metadata, precision, device)
+    maker.command(Path(entry.path).absolute(), target, metadata, precision, device)  # refuses before anything is made
     _check_room(target, round(maker.size(metadata, precision) * SPARE))
-    python = _python(args, maker, terminal)
-    _clear(part)
-    part.mkdir(parents=True)
-    try:
+    with _python(args, maker, terminal) as python, _scratch(target) as scratch:
+        part = scratch / "made"
+        part.mkdir()
+        command = maker.command(Path(entry.path).absolute(), part, metadata, precision, device)
         told = _Told(terminal, f"exporting {entry.name} to {args.to}")
-        exporter.run([str(python), *command], told, f"{entry.name} could not be exported to {args.to}")
+        try:
+            exporter.run([str(python), *command], told, f"{entry.name} could not be exported to {args.to}")
+        finally:
+            terminal.status("")
         told.done()
-        _clear(target)
-        part.rename(target)
-    finally:
-        _clear(part)
-        terminal.status("")
+        _place(part, target, entry, args.overwrite)
     return _shown(args, target)
 
 
@@ -88,6 +92,17 @@ def _one_of(option: str, asked: str | None, known: Sequence[str]) -> str:
     if asked is not None and asked not in known:
         raise Invalid(f"{option} is {asked!r}.", f"It can be {', '.join(known)}.")
     return asked or known[0]
+
+
+@contextmanager
+def _reading(maker: Exporter, form: str) -> Iterator[None]:
+    """Where no plugin knows the files: say that one has to, besides the one that exports them."""
+    try:
+        yield
+    except UnknownFormat as fault:
+        known = " or ".join(maker.READS)
+        hint = f"An export to {form} begins with {known}, and a plugin that reads that has to be installed, too."
+        raise UnknownFormat(fault.message, f"{hint} {fault.hint}") from fault
 
 
 def _readable(entry: Entry, maker: Exporter, form: str) -> Entry:
@@ -104,17 +119,91 @@ def _readable(entry: Entry, maker: Exporter, form: str) -> Entry:
     )
 
 
+def _check_sound(entry: Entry, findings: Sequence[Finding]) -> None:
+    """Raise ExportFailed for what validation finds broken."""
+    critical = [finding.text for finding in findings if finding.severity is Severity.CRITICAL]
+    if critical:
+        hint = f"`anyform validate {quote(entry.name)}` says all that is wrong with it."
+        raise ExportFailed(f"{entry.name} is not exported: {critical[0]}", hint)
+
+
 def _target(args: Namespace, entry: Entry, precision: str) -> Path:
-    """The folder to write, which is not there, or empty, or may be replaced. Raises Invalid."""
+    """The folder to write, without links, which is not there, or empty, or may be replaced. Raises Invalid."""
     plain = re.sub(r"[^\w.-]+", "-", entry.name).strip("-.") or "model"
-    target: Path = (args.output or Path(f"{plain}-{args.to}-{precision}")).expanduser().absolute()
-    if target in (source := Path(entry.path).absolute()).parents or target == source:
-        raise Invalid(f"{target} is where the model itself lies.", "Name another folder with -o.")
-    taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
-    if taken and not (args.overwrite and any((target / name).is_file() for name in MARKS)):
-        hint = "Name another folder with -o" + (", or add --overwrite to replace it" if not args.overwrite else "")
-        raise Invalid(f"{target} is there already{', and is no model' * args.overwrite}.", f"{hint}.")
+    asked: Path = (args.output or Path(f"{plain}-{args.to}-{precision}")).expanduser()
+    if asked.is_symlink():
+        raise Invalid(f"{asked} is a link, to {asked.readlink()}.", "Name a folder itself with -o.")
+    target = asked.resolve()
+    _check_free(target, entry, args.overwrite)
     return target
+
+
+def _check_free(target: Path, entry: Entry, overwrite: bool) -> None:
+    """Raise Invalid if *target* may not be written: it holds what no export of ours wrote, or the model."""
+    source = Path(entry.path).resolve()
+    if source.is_relative_to(target):
+        raise Invalid(f"{target} is where the model itself lies.", "Name another folder with -o.")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise Invalid(f"{target} is there already, and no folder.", "Name another folder with -o.")
+    there = _names(target)
+    if there and not overwrite:
+        hint = "Name another folder with -o, or add --overwrite to replace what an export wrote there."
+        raise Invalid(f"{target} is there already.", hint)
+    foreign = sorted(there - _written(target))
+    if foreign or target.is_relative_to(source):
+        kept = f"{', '.join(foreign[:3])}{' and more' * (len(foreign) > 3)}" if foreign else "part of the model itself"
+        hint = "Name another folder with -o, or delete it yourself if nothing in it is needed."
+        raise Invalid(f"{target} holds what no export wrote: {kept}.", hint)
+
+
+def _names(folder: Path) -> set[str]:
+    """All files in a folder, and links, by their names from there."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in found}
+
+
+def _written(folder: Path) -> set[str]:
+    """The files that an export wrote into *folder*, as it said itself; empty where none did."""
+    try:
+        said = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return {MARK, *map(str, said["files"])}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return set()
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A new folder beside *target*, which is gone after the block, unless a result is kept in it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{target.name}.part-", dir=target.parent))
+    try:
+        yield scratch
+    finally:
+        if not (scratch / KEPT).exists():
+            shutil.rmtree(scratch)
+
+
+def _place(part: Path, target: Path, entry: Entry, overwrite: bool) -> None:
+    """Move what was exported to *target*, which is looked at once more. Raises ExportFailed; then it is kept."""
+    (part / MARK).write_text(json.dumps({"from": entry.name, "files": sorted(_names(part))}), encoding="utf-8")
+    old = part.with_name("old")
+    try:
+        _check_free(target, entry, overwrite)
+        if target.exists():
+            target.rename(old)
+        try:
+            part.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise
+    except (OSError, Invalid) as error:
+        kept = part.rename(part.with_name(KEPT))
+        raise ExportFailed(
+            f"the export is made, and cannot be moved to {target}: {error}", f"It is in {kept}."
+        ) from error
 
 
 def _check_room(target: Path, needed: int) -> None:
@@ -132,16 +221,19 @@ def _check_room(target: Path, needed: int) -> None:
         )
 
 
-def _python(args: Namespace, maker: Exporter, terminal: Terminal) -> Path:
-    """The interpreter that has what *maker* runs. Raises Invalid, ExportFailed."""
+@contextmanager
+def _python(args: Namespace, maker: Exporter, terminal: Terminal) -> Iterator[Path]:
+    """The interpreter that has what *maker* runs, and keeps it for the block. Raises Invalid, ExportFailed."""
     if args.constraint and not args.constraint.is_file():
         raise Invalid(f"there is no file {args.constraint}.", "--constraint names a file that pip reads.")
     if args.python:
         found = shutil.which(args.python)
         if not found:
             raise Invalid(f"{args.python} is no program.", "--python names a Python, such as venv/bin/python.")
-        return Path(found).absolute()
+        yield Path(found).absolute()
+        return
     there = Environment(args.to)
+    told = None
     if args.renew or not there.has(maker.PACKAGES, args.constraint):
         if read_config(args).offline:
             raise Invalid(f"the environment for exports to {args.to} has to be fetched.", "Leave --offline out, once.")
@@ -150,14 +242,11 @@ def _python(args: Namespace, maker: Exporter, terminal: Terminal) -> Path:
             "several GB; docs/use.md says how to take less"
         )
         told = _Told(terminal, "fetching")
-        there.make(maker.PACKAGES, args.constraint, told)
-        told.done()
-    return there.python
-
-
-def _clear(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)
+    with there.used(maker.PACKAGES, args.constraint, told or terminal.status, args.renew) as python:
+        terminal.status("")
+        if told:
+            told.done()
+        yield python
 
 
 def _shown(args: Namespace, target: Path) -> int:

@@ -6,21 +6,25 @@ what it has. It is imported by `anyform export` alone, and imports nothing heavy
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Protocol, cast
 
 from anyform.config import cache_folder, environment
 from anyform.contract.errors import Area, Category, Fault, Invalid, PluginFault
 from anyform.contract.facts import Metadata, Severity
+from anyform.sources import hublock
 
 GROUP = "anyform.exporters"
 KEPT_LINES = 400
@@ -112,26 +116,67 @@ class Environment:
             return False
         return bool(made == _made_of(packages, constraint)) and self.python.exists()
 
-    def make(self, packages: Sequence[str], constraint: Path | None, tell: Tell) -> None:
-        """Make it anew, which fetches *packages*. What is left of an earlier try is deleted. Raises ExportFailed."""
-        self.remove()
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        ours = find_spec("pip") is not None  # a pip of its own takes longer than many an export
-        made = [sys.executable, "-m", "venv", *(["--without-pip"] if ours else []), str(self.folder)]
-        run(made, tell, "the environment could not be made", {})
-        if packages:
-            pip = (
-                [sys.executable, "-m", "pip", "--python", str(self.python)] if ours else [str(self.python), "-m", "pip"]
-            )
-            limits = ["--constraint", str(constraint)] if constraint else []
-            asked = ["install", "--disable-pip-version-check", "--progress-bar", "off", *limits, *packages]
-            run([*pip, *asked], tell, "pip could not install what the export needs", {})
-        (self.folder / _MARK).write_text(json.dumps(_made_of(packages, constraint)), encoding="utf-8")
+    @contextmanager
+    def used(self, packages: Sequence[str], constraint: Path | None, tell: Tell, anew: bool = False) -> Iterator[Path]:
+        """Its interpreter, made first if need be or *anew*; nobody makes it again before the block ends.
+
+        Blocks while another process makes it, and *anew* while another uses it. Raises ExportFailed.
+        """
+        with ExitStack() as held:
+            with self._alone("making", lambda: tell("waiting for another anyform that makes it")):
+                if anew or not self.has(packages, constraint):
+                    self._make(packages, constraint, tell)
+                held.enter_context(self._use())
+            yield self.python
+
+    def _make(self, packages: Sequence[str], constraint: Path | None, tell: Tell) -> None:
+        with ExitStack() as held:
+            for number in range(self._uses()):
+                held.enter_context(self._alone(f"use-{number}", lambda: tell("waiting for an export that uses it")))
+            self.remove()
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            ours = find_spec("pip") is not None  # a pip of its own takes longer than many an export
+            made = [sys.executable, "-m", "venv", *(["--without-pip"] if ours else []), str(self.folder)]
+            run(made, tell, "the environment could not be made", {})
+            if packages:
+                outside = [sys.executable, "-m", "pip", "--python", str(self.python)]
+                pip = outside if ours else [str(self.python), "-m", "pip"]
+                limits = ["--constraint", str(constraint)] if constraint else []
+                asked = ["install", "--disable-pip-version-check", "--progress-bar", "off", *limits, *packages]
+                run([*pip, *asked], tell, "pip could not install what the export needs", {})
+            (self.folder / _MARK).write_text(json.dumps(_made_of(packages, constraint)), encoding="utf-8")
 
     def remove(self) -> None:
-        """Delete it."""
+        """Delete it, and first of all what says that it is whole."""
+        (self.folder / _MARK).unlink(missing_ok=True)
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+    def _alone(self, what: str, wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """One of its locks, which all end with their process. They lie beside it, and are never deleted."""
+        return hublock.alone(self.folder.parent, f"{self.folder.name}.{what}", wait)
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Hold one of the locks that say that it is used: the first that nobody else holds."""
+        with ExitStack() as held:
+            for number in count():
+                with suppress(_TakenError):
+                    held.enter_context(self._alone(f"use-{number}", _refuse))
+                    break
+            yield
+
+    def _uses(self) -> int:
+        """How many processes ever used it at once."""
+        return len([*(self.folder.parent / hublock.FOLDER).glob(f"{glob.escape(self.folder.name)}.use-*.lock")])
+
+
+class _TakenError(Exception):
+    """Another process holds the lock."""
+
+
+def _refuse() -> None:
+    raise _TakenError
 
 
 def _made_of(packages: Sequence[str], constraint: Path | None) -> dict[str, object]:

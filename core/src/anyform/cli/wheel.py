@@ -11,6 +11,8 @@ from pathlib import Path
 
 from anyform.contract.facts import fact
 
+_STRAY = frozenset({"tests", "test", "docs", "doc", "examples", "example", "benchmarks", "scripts"})
+"""What many wheels bring by mistake, each its own: nothing imports it."""
 _FIRST = re.compile(r"^([^/,\"]+/__init__\.py),", re.M)
 
 
@@ -101,7 +103,8 @@ def _installed(path: Sequence[str] | None) -> dict[str, Distribution]:
 
 def _packages(one: Distribution) -> list[Path]:
     """Where the `__init__.py` of each package that *one* brought is to lie, as its RECORD says."""
-    return [Path(str(one.locate_file(name))) for name in _FIRST.findall(one.read_text("RECORD") or "")]
+    names = _FIRST.findall(one.read_text("RECORD") or "")
+    return [Path(str(one.locate_file(name))) for name in names if name.partition("/")[0] not in _STRAY]
 
 
 def _plain(name: str) -> str:

@@ -340,7 +340,7 @@ class _Walk(Reader):
         side: int | str = ""
         for number, kind, value, stop in self.fields(begin, end):
             if (number, kind) == (1, VARINT):
-                side = value
+                side = value if value < 1 << 63 else ""  # -1 and the like: exporters' word for any length
             elif (number, kind) == (2, BLOCK):
                 side = self.text(value, stop)
         return side

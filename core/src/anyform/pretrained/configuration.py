@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +39,8 @@ OFFSET_POSITIONS = frozenset({
     "roberta-prelayernorm", "xmod", "bertweet",
 })  # fmt: skip
 """Models whose positions begin after the padding token's id, so that some of the table are never used."""
+LARGEST = sys.float_info.max
+"""JSON may hold greater whole numbers, and what is no number at all (NaN)."""
 SLIDING = ("sliding_attention", "chunked_attention")
 READS_TEXT = ("ForCausalLM", "LMHeadModel", "ForSequenceClassification", "ForMaskedLM", "ForTokenClassification")
 """Endings of classes that read text and nothing else."""
@@ -156,7 +158,7 @@ class Configuration:
             "sliding_window": used,
             "window_pattern": [kind in SLIDING for kind in layered] if layered and used else None,
             "layer_types": layered,
-            "rope_freq_base": float(base) if isinstance(base, int | float) and math.isfinite(base) else None,
+            "rope_freq_base": float(base) if isinstance(base, int | float) and abs(base) <= LARGEST else None,
             "rope_scaling": _text(rope.get("rope_type", rope.get("type"))).replace("default", ""),
             "rope_original_context": original if type(original) is int else None,
         }

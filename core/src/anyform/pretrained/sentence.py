@@ -207,5 +207,5 @@ def _json(plan: Plan, path: Path, missing: Any = None) -> Any:
         return missing
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LoadFailed(f"{path.name} of {plan.model} cannot be read: {error}.", "Get the model again.") from error

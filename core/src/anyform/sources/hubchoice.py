@@ -28,7 +28,7 @@ class Choice:
     others: tuple[tuple[str, FormatMatch], ...] = ()
     """(plugin, match) of other forms of the same variant, whose files are not fetched."""
     variants: tuple[str, ...] = ()
-    """All that could have been asked for."""
+    """All of the repository, preferred first."""
 
 
 def choose(plugins: Plugins, files: RemoteFiles, reference: Reference, order: Sequence[str] = ()) -> Choice:
@@ -42,12 +42,14 @@ def choose(plugins: Plugins, files: RemoteFiles, reference: Reference, order: Se
         raise _unknown(plugins, files, reference)
     readable = formats(plugins)
     found.sort(key=lambda pair: _preference(pair, readable, order))
-    variants = tuple(dict.fromkeys(name for _, match in found if (name := match.variant or _folder(match))))
+    variants = tuple(dict.fromkeys(match.variant for _, match in found if match.variant))
     wanted = [pair for pair in found if _is(pair[1], reference.variant)] if reference.variant else found
     wanted = wanted or [pair for pair in found if pair[1].format == reference.variant.casefold()]
     if not wanted:
-        known = f"It has {', '.join(variants)}." if variants else "It has only one variant: leave it out."
-        raise ModelNotFound(f"{reference.repository} has no variant {reference.variant!r}.", known)
+        below = (_folder(match) for _, match in found if match.entry.startswith(f"{match.name}/"))
+        known = dict.fromkeys((*variants, *below))
+        hint = f"It has {', '.join(known)}." if known else "It has only one variant: leave it out."
+        raise ModelNotFound(f"{reference.repository} has no variant {reference.variant!r}.", hint)
     plugin, match = wanted[0]
     others = tuple(pair for pair in wanted[1:] if (pair[1].name, pair[1].variant) == (match.name, match.variant))
     names = tuple(sorted({match.entry, *match.files} & files.files.keys()))

@@ -18,6 +18,7 @@ from anyform.testing.safetensors import write_json
 
 Damage = Callable[[Path], object]
 GRAPH, DATA = "model.onnx", "model.onnx.data"
+MANIFEST, GENAI_CONFIG, LIBRARY = "export.json", "genai_config.json", "evil.so"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4938985352\n"
 PAGE = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head></html>\n"
 
@@ -98,6 +99,21 @@ def change(name: str, *keys: str, **fields: Any) -> Damage:
     return damage
 
 
+def native(*, twice: bool = False, **model: Any) -> Damage:
+    """A library named to onnxruntime-genai, after other values of *model*, or where Python's reader does not see it."""
+
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / GENAI_CONFIG).read_text())
+        options = content["model"]["decoder"].pop("session_options", {})
+        content["model"]["decoder"]["session_options"] = {**options, "custom_ops_library": LIBRARY}
+        content["model"] = {name: one for name, one in content["model"].items() if name not in model} | model
+        said = json.dumps(content)
+        named = f'"session_options": {json.dumps(content["model"]["decoder"]["session_options"])}'
+        (folder / GENAI_CONFIG).write_text(said.replace(named, f'{named}, "session_options": {{}}') if twice else said)
+
+    return damage
+
+
 def graph(made: Graph, **how: Any) -> Damage:
     return lambda folder: write_onnx(folder / GRAPH, made, **how)
 
@@ -157,7 +173,6 @@ def _decode_alone(folder: Path) -> Path:
     return (folder / "decode.onnx").rename(folder / GRAPH).parent
 
 
-MANIFEST, GENAI_CONFIG = "export.json", "genai_config.json"
 _STRANGE = {"org.example": 1}
 BROKEN: Mapping[str, Broken] = {
     "an empty graph": Broken(decoder, put(GRAPH, b""), "truncated", (GRAPH,)),
@@ -203,8 +218,18 @@ BROKEN: Mapping[str, Broken] = {
         genai, change(GENAI_CONFIG, "model", context_length=1 << 50), "bad_value", ("context_length", str(1 << 50))
     ),
     "native code": Broken(
-        genai, change(GENAI_CONFIG, "model", "decoder", session_options={"custom_ops_library": "evil.so"}),
-        "brings_code", ("evil.so",),
+        genai, change(GENAI_CONFIG, "model", "decoder", session_options={"custom_ops_library": LIBRARY}),
+        "brings_code", (LIBRARY,),
+    ),
+    "native code behind many values": Broken(
+        genai, native(eos_token_id=[2] * 20_001), "too_big", (GENAI_CONFIG, "20000", "native code")
+    ),
+    "native code under a key that comes twice": Broken(
+        genai, native(twice=True), "repeated_key", (GENAI_CONFIG, "session_options")
+    ),
+    "a profile of the run": Broken(
+        genai, change(GENAI_CONFIG, "model", "decoder", session_options={"enable_profiling": "../../trace"}),
+        "writes_files", ("../../trace",),
     ),
     "a model that sees": Broken(genai, change(GENAI_CONFIG, "model", type="phi3v"), "unsupported_role", ("pictures",)),
     "no components": Broken(export, change(MANIFEST, components={}), "bad_config", (MANIFEST,)),

@@ -53,10 +53,18 @@ def write_classifier(
     name: str = "model.onnx",
     processor: Mapping[str, Any] = PROCESSOR,
     config: Mapping[str, Any] | None = None,
+    rounded: bool = False,
 ) -> Weights:
-    """A folder as optimum exports a classifier of pictures. *batch*: pictures at once, or the name of their number."""
+    """A folder as optimum exports a classifier of pictures. *batch*: pictures at once, or the name of their number.
+
+    *rounded*: to 8 bits, on one scale for all pictures of a step, as dynamically quantized graphs do.
+    """
     weights, graph = Weights(seed), Graph()
-    mean = _averaged(graph, weights, graph.input("pixel_values", "F32", _picture(batch)))
+    pixels = graph.input("pixel_values", "F32", _picture(batch))
+    if rounded:
+        parts = graph.nodes_of("DynamicQuantizeLinear", [pixels], ["pixels.quantized", "pixels.scale", "pixels.zero"])
+        pixels = graph.node("DequantizeLinear", *parts)
+    mean = _averaged(graph, weights, pixels)
     graph.node("Gemm", mean, weights(graph, "head", len(labels), WIDTH), called="logits", transB=1)
     graph.output("logits", "F32", (batch, len(labels)))
     write_onnx(folder / name, graph)

@@ -16,6 +16,9 @@ from anyform.text.sampling import Floats
 PROBE = (3, 5, 1, 7, 2, 6, 4)
 """Tokens that every model has, to try it with."""
 
+_KEPT = 3
+"""Of them, in a slot before more are read."""
+
 
 class Decoder(Protocol):
     """What the decode loop needs. Slots are numbered from 0; only one thread may call it."""
@@ -63,7 +66,7 @@ def first_sound(
             if sound(decoder):
                 return decoder
         except troubles as error:
-            if "memory" in str(error).lower():
+            if isinstance(error, MemoryError) or "memory" in str(error).lower():
                 raise
             trouble = error
         decoder.free()
@@ -73,17 +76,31 @@ def first_sound(
 
 
 def computes(decoder: Decoder, expected: Floats, tolerance: float) -> bool:
-    """Whether PROBE read and stepped through in the last slot gives *expected*, a row for each of its tokens.
+    """Whether PROBE gives *expected*, a row for each of its tokens, in the last slot: whole, in pieces, and by steps.
 
     Says so of two prompts at once, too, and turns `together` off where they do not. Leaves nothing behind that matters.
     """
     slot, half = decoder.slots - 1, len(PROBE) - 2
     rows = [*decoder.read(slot, 0, PROBE[:half], every=True)]
     rows += [decoder.step([slot], [PROBE[at]], [at])[0] for at in range(half, len(PROBE))]
+    decoder.read(slot, 0, PROBE[:_KEPT], every=False)
+    behind = [
+        decoder.read(slot, _KEPT, PROBE[_KEPT:half], every=False)[-1],
+        decoder.step([slot], [PROBE[half]], [half])[0],
+    ]
     if decoder.together and slot:
         both = decoder.read_all([slot - 1, slot], [0, 0], [PROBE, PROBE[:half]])
-        decoder.together = near(both, expected[[-1, half - 1]], tolerance)
-    return near(np.stack(rows), expected, tolerance)
+        decoder.together = near(both, expected[[-1, half - 1]], tolerance) and _goes_on(decoder, expected, tolerance)
+    return near(np.stack([*rows, *behind]), expected[[*range(len(PROBE)), half - 1, half]], tolerance)
+
+
+def _goes_on(decoder: Decoder, expected: Floats, tolerance: float) -> bool:
+    """Whether `read_all` gives *expected* behind what two slots keep, of which one has less."""
+    one, other, less = decoder.slots - 2, decoder.slots - 1, _KEPT - 2
+    decoder.read(one, 0, PROBE[:_KEPT], every=False)
+    decoder.read(other, 0, PROBE[:less], every=False)
+    both = decoder.read_all([one, other], [_KEPT, less], [PROBE[_KEPT:], PROBE[less:-2]])
+    return near(both, expected[[-1, -3]], tolerance)
 
 
 def near(found: Floats, expected: Floats, tolerance: float) -> bool:

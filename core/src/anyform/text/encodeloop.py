@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol
 
-import numpy as np
-
 from anyform.contract.errors import Fault
 from anyform.text.lane import Lanes
 from anyform.text.vectormodel import Floats, Input
-from anyform.text.vectorqueue import VectorQueue, Waiting, input_of
+from anyform.text.vectorqueue import RowQueue, Waiting, input_of
 
 TOGETHER = 64
 """Texts that one step takes at the most."""
@@ -31,7 +29,7 @@ class Rows(Protocol):
         """Give the weights back."""
 
 
-class EncodeLoop(VectorQueue):
+class EncodeLoop(RowQueue):
     """Runs tickets: the text that has waited longest, and those of about its length, whoever sent them.
 
     A batch is packed when a lane is free for it, and no earlier: what came meanwhile goes with it. So a lone text
@@ -57,11 +55,10 @@ class EncodeLoop(VectorQueue):
         self._encoder = encoder
         self._batch = batch
         self._lanes = lanes
-        self._failed = failed
         self._even = even
         self._padded = padded
         self._together = together
-        super().__init__()
+        super().__init__(failed)
 
     def _free(self) -> None:
         self._lanes.close()
@@ -74,25 +71,19 @@ class EncodeLoop(VectorQueue):
     def _step(self) -> None:
         self._sweep()
         batch = self._pack()
-        if batch:
-            tokens = len(batch) * max(map(self._length, batch))
-            self._lanes.run(lambda: self._compute(batch), tokens, more=bool(self._waiting))
-
-    def _compute(self, batch: Sequence[Waiting]) -> None:
-        try:
-            rows = self._encoder.rows([input_of(one) for one in batch])
-        except Exception as error:  # engines and the models' own code raise whatever they like
-            if len(batch) == 1:
-                self._lose(batch[0], error)
-                return
-            for one in batch:  # whatever one text did, the others did not
-                self._compute([one])
+        if not batch:
             return
-        for one, row in zip(batch, rows, strict=True):
-            if np.isfinite(row).all():
-                one[0].results.put((one[1], np.ascontiguousarray(row)))
-            else:
-                self._lose(one, ValueError("not all numbers are finite"))
+
+        def lost(error: Exception) -> None:
+            for one in batch:
+                self._lose(one, error)
+
+        tokens = len(batch) * max(map(self._length, batch))
+        with self._begun(batch):
+            self._lanes.run(lambda: self._compute(batch), tokens, more=bool(self._waiting), lost=lost)
+
+    def _rows(self, batch: Sequence[Waiting]) -> Floats:
+        return self._encoder.rows([input_of(one) for one in batch])
 
     def _pack(self) -> list[Waiting]:
         """The first, and the others that come nearest to its length, as long as they fit."""
@@ -117,8 +108,3 @@ class EncodeLoop(VectorQueue):
 
     def _longest(self, least: int) -> float:
         return least if self._even else max(_PADDING * least, least + _SLACK)
-
-    def _lose(self, one: Waiting, error: Exception) -> None:
-        ticket, index = one
-        ticket.failed = True
-        ticket.results.put(self._failed(index, error))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, normalizers
 
 from anyform.text.vectormodel import Input
 from anyform.text.words import unlimited, whole
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Whole: TypeAlias = NDArray[np.int64]
 
@@ -39,6 +41,8 @@ class EncoderInputs:
         self._prompt = prompt
         self._tokenizer: Tokenizer = unlimited(tokenizer)
         if lowers:
+            from tokenizers import normalizers  # the engines' own; the toolkit does without it
+
             before = self._tokenizer.normalizer
             steps = [normalizers.Lowercase(), *([before] if before is not None else [])]
             self._tokenizer.normalizer = normalizers.Sequence(steps)

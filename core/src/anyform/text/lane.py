@@ -36,10 +36,13 @@ class Lanes:
         with self._changed:
             self._changed.wait_for(lambda: self._running < self._count)
 
-    def run(self, call: Callable[[], None], tokens: int, *, more: bool) -> None:
-        """Do *call*, which raises nothing, in a free lane, once its *tokens* fit: many are alone.
+    def run(
+        self, call: Callable[[], None], tokens: int, *, more: bool, lost: Callable[[Exception], None] | None = None
+    ) -> None:
+        """Do *call* in a free lane, once its *tokens* fit: many are alone.
 
-        *more*: whether another call follows at once.
+        *more*: whether another call follows at once. *lost*: is told what *call* raises in a thread of its own, where
+        nobody else would learn of it; None: it raises nothing.
         """
         if self._pool is None:
             call()
@@ -50,21 +53,34 @@ class Lanes:
             self._taken += tokens
             others = more and self._taken < self._tokens
             share = self._threads // min(self._count, self._running + others)
-        self._pool.submit(self._work, call, tokens, share)
+        try:
+            self._pool.submit(self._work, call, tokens, share, lost)
+        except BaseException:
+            self._leave(tokens)
+            raise
 
     def _has_room(self, tokens: int) -> bool:
         return self._running < self._count and (not self._running or self._taken + tokens <= self._tokens)
 
-    def _work(self, call: Callable[[], None], tokens: int, share: int) -> None:
+    def _work(
+        self, call: Callable[[], None], tokens: int, share: int, lost: Callable[[Exception], None] | None
+    ) -> None:
         try:
             if self._use is not None:
                 self._use(share)
             call()
+        except Exception as error:
+            if lost is None:
+                raise
+            lost(error)
         finally:
-            with self._changed:
-                self._running -= 1
-                self._taken -= tokens
-                self._changed.notify_all()
+            self._leave(tokens)
+
+    def _leave(self, tokens: int) -> None:
+        with self._changed:
+            self._running -= 1
+            self._taken -= tokens
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Wait for what runs."""

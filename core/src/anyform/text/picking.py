@@ -49,18 +49,23 @@ def pick(rows: Floats, answers: Sequence[Answer]) -> Picks:
 
 def _pick_likeliest(rows: Floats, answers: Sequence[Answer]) -> Picks:
     """`pick` for answers that just take the most likely token: one look at all rows."""
-    biased = [place for place, answer in enumerate(answers) if answer.ticket.recipe.bias_ids.size]
-    for place in biased:
-        recipe = answers[place].ticket.recipe
-        rows[place, recipe.bias_ids] += recipe.bias
+    for row, answer in zip(rows, answers, strict=True):
+        recipe = answer.ticket.recipe
+        if recipe.bias_ids.size:
+            row[recipe.bias_ids] += recipe.bias
     picks = Picks(rows.argmax(axis=1))
-    for place in biased:
-        if rows[place, picks.tokens[place]] == -np.inf:
-            picks.failures[place] = _nothing_left()
+    best = rows[np.arange(len(rows)), picks.tokens]  # nan where a row has any
+    for place in np.flatnonzero(~(best > -np.inf)).tolist():
+        picks.failures[place] = _nothing_left(rows[place])
     return picks
 
 
-def _nothing_left() -> PickFailed:
+def _nothing_left(row: Floats) -> PickFailed:
+    if np.isnan(row).any():
+        return PickFailed(
+            "no token can follow: the model computed nan, which is no number.",
+            "Try again; if it happens again, load another variant of the model, or with 32 bits.",
+        )
     return PickFailed(
         "no token may come next: grammar, logit_bias and ignore_eos together exclude all of them.",
         "Loosen one of them.",
@@ -77,13 +82,13 @@ def _pick_one(row: Floats, answer: Answer) -> tuple[int, Likelihood | None]:
     if recipe.greedy:
         token = int(row.argmax())
         if not row[token] > -np.inf:
-            raise _nothing_left()
+            raise _nothing_left(row)
         distance = gap(row, token) if ticket.wants_gap else np.inf
     else:
         chance = uniform(recipe.seed, answer.index, len(answer.tokens) - len(ticket.prompt))
         token, distance = draw(row, recipe, chance)
         if token < 0:
-            raise _nothing_left()
+            raise _nothing_left(row)
     if ticket.wants_gap:
         ticket.smallest_gap = min(ticket.smallest_gap, distance)
     if answer.constraint is not None and token not in ticket.ends:

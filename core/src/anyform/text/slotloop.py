@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from anyform.contract.errors import Fault
 from anyform.text.decodeloop import DecodeLoop
@@ -14,6 +14,7 @@ from anyform.text.sampling import Floats
 from anyform.text.slot import Slot, shared, whole
 from anyform.text.ticket import Answer
 
+log = logging.getLogger("anyform.text")
 SCORED_ROWS = 64
 """Prompt tokens whose likelihoods are reckoned together; each takes a row as wide as the vocabulary."""
 _PADDING = 1.5
@@ -22,9 +23,6 @@ _PADDING = 1.5
 
 class SlotLoop(DecodeLoop):
     """Runs tickets on a Decoder; answers join and leave at every step."""
-
-    troubles: ClassVar[tuple[type[Exception], ...]]
-    """What the engine raises where it cannot compute a step."""
 
     @abstractmethod
     def _failed(self, error: Exception, size: int) -> Fault:
@@ -55,10 +53,11 @@ class SlotLoop(DecodeLoop):
             self._step_s += 0.2 * (time.perf_counter() - started - self._step_s)
 
     def _guarded(self, answers: list[Answer], compute: Callable[[list[Answer]], None]) -> None:
-        """Do it; where the engine fails, only the requests of *answers* are lost."""
+        """Do it; where it fails, with whatever error, only the requests of *answers* are lost."""
         try:
             compute(answers)
-        except self.troubles as error:
+        except Exception as error:  # engines have classes of their own, and no one error is worth all other requests
+            log.warning("a step failed", exc_info=error)
             for answer in [one for one in answers if one in self._active]:
                 answer.decoded = 0
                 self._lose(answer, self._failed(error, len(answers)))

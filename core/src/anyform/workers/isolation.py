@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyform.contract.errors import LoadFailed
 from anyform.contract.facts import BackendInfo, Capabilities, Plan
@@ -38,12 +38,13 @@ class Workers:
 
         Raises the worker's Fault, or LoadFailed (crashed=True) if it died, or if it took too long.
         """
-        from anyform.workers.remote import Process, RemoteModel
+        from anyform.workers.remote import Process
 
         process = Process()
         try:
             with _told(process, progress):
-                ready = process.ask({"do": "load", "plugin": plan.plugin, "plan": plan}, self._load_s)["ready"]
+                reply = process.ask({"do": "load", "plugin": plan.plugin, "plan": plan}, self._load_s)
+            return _ready(process, plan.model, reply.get("ready", {}))
         except TimeoutError as error:
             process.kill()
             raise LoadFailed(
@@ -57,7 +58,6 @@ class Workers:
         except BaseException:
             process.kill()
             raise
-        return RemoteModel(process, plan.model, **ready)
 
     def rehearse(self, plan: Plan) -> None:
         self.load(plan).close()
@@ -75,6 +75,20 @@ class Workers:
             process.kill()
         found: Capabilities = reply["found"]
         return found
+
+
+def _ready(process: Process, model: str, said: Mapping[str, Any]) -> RemoteModel:
+    """The model in *process*. Its worker may be of another version, and say more or less. Raises LoadFailed."""
+    from anyform.workers.remote import RemoteModel
+
+    port = said.get("port")
+    if not port:
+        raise LoadFailed(
+            f"the worker that loaded {model} does not say where it answers: {', '.join(said) or 'nothing'}.",
+            "anyform was changed while it runs: start it anew.",
+        )
+    parallel, runs_on, notes = said.get("parallel", 1), said.get("runs_on", ""), said.get("notes", ())
+    return RemoteModel(process, model, port=port, parallel=parallel, runs_on=runs_on, notes=notes)
 
 
 @contextmanager

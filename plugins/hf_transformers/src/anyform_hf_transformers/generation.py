@@ -35,6 +35,7 @@ def open_decoder(model: Any, device: str, slots: int, context: int, *, exact: bo
     makers: list[Callable[[], Decoder]] = [
         lambda: SlotDecoder(model, device, slots, context, exact=exact),
         lambda: SingleDecoder(model, device, slots),
+        lambda: SingleDecoder(model, device, slots, stepped=True),
     ]
     return first_sound(makers, lambda decoder: agree(decoder, expected, precision(model)), TROUBLES)
 
@@ -228,15 +229,21 @@ class SingleDecoder:
     batched = together = False
     fewest = 1
 
-    def __init__(self, model: Any, device: str, slots: int) -> None:
+    def __init__(self, model: Any, device: str, slots: int, *, stepped: bool = False) -> None:
+        """*stepped*: the model is right for single tokens alone behind what it keeps, as Mamba is."""
         self.slots = slots
         self._model = model
         self._device = device
+        self._stepped = stepped
         self._caches: list[Any] = [None] * slots
         takes = inspect.signature(model.forward).parameters
         self._cache_name = "past_key_values" if "past_key_values" in takes else "cache_params"
 
     def read(self, slot: int, start: int, tokens: Sequence[int], *, every: bool) -> Floats:
+        if self._stepped and start and len(tokens) > 1:
+            each = [self.read(slot, at, [token], every=False) for at, token in enumerate(tokens, start)]
+            stepped: Floats = torch.cat([torch.as_tensor(row) for row in each]).numpy()
+            return stepped if every else stepped[-1:]
         with torch.inference_mode():
             known = {self._cache_name: self._caches[slot]} if start else {}
             out = self._model(input_ids=torch.tensor([list(tokens)], device=self._device), use_cache=True, **known)

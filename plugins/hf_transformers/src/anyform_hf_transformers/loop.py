@@ -18,8 +18,6 @@ class DecodeFailed(Fault):
 class Loop(SlotLoop):
     """Runs tickets on a Decoder."""
 
-    troubles = (RuntimeError, IndexError, ValueError)  # the last from transformers' own checks
-
     def _failed(self, error: Exception, size: int) -> Fault:
         return failed(error, size)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.finding import condensed
-from anyform.pretrained import architecture, companion, modules
+from anyform.pretrained import architecture, companion, steps
 from anyform.pretrained.configuration import Configuration
-from anyform.pretrained.layout import CONFIG, MODULES, at, folder_of, is_inside
+from anyform.pretrained.layout import CONFIG, at, folder_of, is_inside
 from anyform_hf_transformers import layout, network, packing, pickled, safetensors
 from anyform_hf_transformers.family import KNOWN, VERSION
 from anyform_hf_transformers.finding import AGAIN, FAMILY, critical, warning
@@ -50,7 +50,7 @@ def _findings(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
     config = Configuration(files.json(at(folder, CONFIG)))
     if at(folder, CONFIG) not in broken:
         yield from _config(files, folder, config)
-    yield from _modules(files, home(match), broken)
+    yield from steps.check(files, home(match), broken, FAMILY)
     if match.entry not in broken:
         yield from _index(files, match, headers)
     yield from _twins(headers)
@@ -119,34 +119,6 @@ def _code(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Fin
     yield warning("remote_code", f"{said} {hint}")
     if absent:
         yield warning("missing_code", f"{', '.join(absent[:3])} is not in the folder: its code lies elsewhere.")
-
-
-def _modules(files: ModelFiles, top: str, broken: set[str]) -> Iterator[Finding]:
-    name = at(top, MODULES)
-    if name not in files.files or name in broken:
-        return
-    outside = modules.outside(files, top)
-    if outside:
-        yield critical("bad_modules", f"{name} names {outside[:100]!r}, which lies outside of the model. {AGAIN}")
-        return
-    found = modules.modules(files, top)
-    if found is None:
-        yield critical("bad_modules", f"{name} is no list of modules with a type and a path each. {AGAIN}")
-        return
-    for one in found:
-        own = at(at(top, one.path), CONFIG)
-        if one.kind in ("Pooling", "Dense") and own not in files.files:
-            text = f"{name} names a {one.kind} in {one.path!r}, which has no config.json. Get the whole model."
-            yield critical("missing_module", text)
-        elif one.kind == "Pooling" and own not in broken:
-            wrong = modules.pooling_trouble(files, own)
-            if wrong:
-                yield critical("bad_pooling", f"{own}: {wrong}. It has to be one of {', '.join(modules.NAMES)}.")
-    limits = at(top, modules.LIMITS)
-    stated = files.json(limits).get("max_seq_length")
-    if stated is not None and (type(stated) is not int or stated < 1):
-        text = f"{limits}: max_seq_length is {stated!r:.60}; it has to be 1 or more. {AGAIN}"
-        yield critical("bad_value", text)
 
 
 def _missing_files(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:

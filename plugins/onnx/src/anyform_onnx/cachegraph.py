@@ -74,6 +74,7 @@ class CacheGraph:
         """Whether it takes one sequence at a time only."""
         kinds = [_ON_DEVICE.get(name, "cpu") for name in session.providers[:1]]
         self.device = kinds[0] if kinds else "cpu"
+        self.device_index = session.device_index if self.device != "cpu" else 0
         for one in (session, *([first] if first else [])):
             _check(one, {entry.past for entry in self.entries})
         self._binds = [self._bound(one) for one in (session, *([first] if first else []))]
@@ -105,7 +106,7 @@ class CacheGraph:
         if logits:
             binding.bind_output(self.logits if self.logits in session.outputs else _logits(session))
         for name in self._binds[1 if first else 0]:
-            binding.bind_output(name, self.device)
+            binding.bind_output(name, self.device, self.device_index)
         with session.running(None) as options:
             options.only_execute_path_to_fetches = not logits
             session.raw.run_with_iobinding(binding, options)
@@ -124,6 +125,20 @@ class CacheGraph:
             rows, past = self.run(np.array([part], np.int64), positions, mask, past, logits=True, last=False)
             found += [*rows[0]]
         return np.stack(found)
+
+    def reaches(self, position: int) -> bool:
+        """Whether it computes a token at *position*, as one with a table of positions does no longer behind its end.
+
+        True as well where it is not told positions, and so cannot be tried with one token. Raises MemoryError.
+        """
+        if self._first is not None or "position_ids" not in self._session.inputs:
+            return True
+        one = np.ones((1, 1), np.int64)
+        try:
+            self.run(one, one * position, one, None, logits=True, last=True)
+        except LoadFailed:
+            return False
+        return True
 
     def run_in_place(
         self, ids: Tokens, positions: Tokens, mask: Tokens, buffers: Sequence[NDArray[Any]], *, last: bool
@@ -168,7 +183,7 @@ class CacheGraph:
 
     def value(self, array: NDArray[Any]) -> Any:
         """*array* where the graph runs, as an OrtValue."""
-        return onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, self.device_index)
 
 
 def _entries(session: Session, known: Size) -> list[Entry]:

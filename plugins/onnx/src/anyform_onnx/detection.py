@@ -1,7 +1,8 @@
-"""Which ONNX models lie in a folder. Reads names and JSON, and the beginning of graphs that have no config.json."""
+"""Which ONNX models lie in a folder. Reads names and JSON, and graphs that these say nothing of."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 from anyform.contract.facts import Evidence, FormatMatch, ModelFiles
 from anyform.onnx import graph
 from anyform.pretrained import modules
-from anyform.pretrained.layout import COMPANIONS, CONFIG, MODULES, at, by_folder, folder_of
+from anyform.pretrained.layout import COMPANIONS, CONFIG, MODULES, above, at, by_folder, folder_of
 from anyform_onnx import foreign, layout, role
 from anyform_onnx.info import EXPORT, GENAI, PLAIN
 from anyform_onnx.layout import EXPORT_CONFIG, GENAI_CONFIG
@@ -22,6 +23,8 @@ JSON_ORDER = layout.MAIN_ORDER - 1
 TOKENIZER = "tokenizer.json"
 OTHER_WEIGHTS = (".safetensors", ".gguf", "pytorch_model.bin")
 """Endings of other forms, of which a graph without a variant is one more."""
+WEIGHTS = re.compile(r".*\.(safetensors|gguf)|(pytorch_)?model(-\d+-of-\d+)?\.bin", re.IGNORECASE)
+"""Files of other forms; model.bin is CTranslate2's."""
 
 
 def detect(files: ModelFiles) -> list[FormatMatch]:
@@ -52,7 +55,7 @@ def _described(files: ModelFiles, folders: dict[str, list[str]]) -> Iterator[For
             yield FormatMatch(
                 format=format,
                 entry=entry,
-                files=_needed(files, folder, folder, (entry, *layout.weights(files, taken))),
+                files=_needed(files, layout.home(files, entry), folder, (entry, *layout.weights(files, taken))),
                 evidence=Evidence.LAYOUT if stated else Evidence.NAME,
                 why=_sayable(why),
                 name=_named(layout.home(files, entry)),
@@ -96,6 +99,8 @@ class _Set:
 def _plain(files: ModelFiles, folders: Mapping[str, Sequence[str]]) -> Iterator[FormatMatch]:
     looks = MOST_LOOKED_AT
     owners = _owners(files)
+    others = {folder_of(name) for name in files.files if _is_other(files, name)}
+    models = others | {folder_of(name) for name in files.files if _is_config(files, name)}
     for folder, names in folders.items():
         if not names or foreign.has_voices(files, folder):
             continue
@@ -103,19 +108,64 @@ def _plain(files: ModelFiles, folders: Mapping[str, Sequence[str]]) -> Iterator[
         place = layout.home(files, at(folder, "_"))
         there = at(place, CONFIG) in files.files
         config = files.json(at(place, CONFIG)) if there else {}
-        known = isinstance(config.get("model_type"), str) or bool(role.architecture(config))
+        known = _describes(config)
         broken = there and not config and any(layout.split(name)[0] in layout.GENERIC for name in ours)
         if known or broken or at(place, TOKENIZER) in files.files:
             evidence = Evidence.LAYOUT if known else Evidence.NAME
             beside = "" if known else f", but {CONFIG} " + ("is no JSON object" if broken else "describes no model")
-            for one in _sets(ours, config):
-                yield _match(files, place, owners.get(place, place), one, evidence, beside)
+            apart = not others.isdisjoint((place, folder))
+            for one in _sets([name for name in ours if not apart or _belongs(files, name, config)], config):
+                sure = not apart or _is_named(one.graphs[0]) or _seen(files, one.graphs[0]).whole
+                yield _match(files, place, owners.get(place, place), one, evidence if sure else Evidence.NAME, beside)
             continue
         for name in ours[:looks]:
             looks -= 1
             if _is_model(files, name):
                 one = _Set((name,), *layout.split(name), {})
-                yield _match(files, place, place, one, Evidence.MAGIC, ", an ONNX graph by itself")
+                evidence = Evidence.MAGIC if models.isdisjoint(above(folder)) else Evidence.NAME
+                yield _match(files, place, place, one, evidence, ", an ONNX graph by itself")
+
+
+def _describes(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is a model's."""
+    return isinstance(config.get("model_type"), str) or bool(role.architecture(config))
+
+
+def _is_other(files: ModelFiles, name: str) -> bool:
+    """Whether a file holds a model's weights in another form, or says by itself which graphs are one."""
+    last = name.rpartition("/")[2]
+    if last in (GENAI_CONFIG, EXPORT_CONFIG):
+        return bool(layout.genai(files, name) or layout.components(files, name))
+    return WEIGHTS.fullmatch(last) is not None
+
+
+def _is_config(files: ModelFiles, name: str) -> bool:
+    return name.rpartition("/")[2] == CONFIG and _describes(files.json(name))
+
+
+def _is_named(name: str) -> bool:
+    """Whether a graph is called as exporters call a model's."""
+    bare, variant = layout.split(name)
+    return bool(variant) or bare.lower() in layout.GENERIC or bare in role.SENSES
+
+
+def _seen(files: ModelFiles, name: str) -> graph.Model:
+    """All of a graph that holds no numbers, or few."""
+    return graph.peek(files, name, min(files.files[name], graph.REMOTE_WHOLE_BYTES))
+
+
+def _belongs(files: ModelFiles, name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a graph beside other weights is one more form of them, by its name or by what it does.
+
+    Others lie there that the model is used with, such as one that hears where speech begins. Of a graph too large to be
+    looked at it is not known.
+    """
+    if _is_named(name):
+        return True
+    found = _seen(files, name)
+    kind = role.of(found.inputs, found.outputs, config)
+    sees = kind in (role.IMAGE_CLASSIFIER, role.IMAGE_EMBEDDING)
+    return not found.whole or (bool(kind) and not (sees and layout.generates(config)))
 
 
 def _owners(files: ModelFiles) -> dict[str, str]:

@@ -128,7 +128,14 @@ def _output(session: Session, names: Sequence[str]) -> str:
 def _texts(loading: Loading, session: Session) -> Texts:
     """The tokenizer, and how long texts may be, or are to be, for *session*."""
     tokenizer = loading.tokenizer
-    fixed = session.inputs[TOKENS][1][1]
+    shape = session.inputs.get(TOKENS, ("", ()))[1]
+    if len(shape) != 2:
+        raise Unsupported(
+            f"the graph of {session.model} that reads texts takes {', '.join(session.inputs)}, and no {TOKENS} of a"
+            " row for each text.",
+            "Export it anew with them.",
+        )
+    fixed = shape[1]
     inner = loading.config.get("text_config")
     told = inner if isinstance(inner, dict) else loading.config
     limits = [told.get("max_position_embeddings"), SIGLIP_TOKENS if _is_siglip(loading) else None]

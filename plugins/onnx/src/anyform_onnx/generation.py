@@ -25,7 +25,6 @@ LOGITS_BYTES = 32 << 20
 """Of the logits of a prompt, of which only the last token's are wanted: above it they are not computed."""
 _STEPPED = 8
 """Tokens behind others that are read one by one where the graph reads no more at once; more: all from the start."""
-_TROUBLES = (LoadFailed, RuntimeError, ValueError, IndexError)
 SHARING = "GroupQueryAttention"
 """Attention that may write what is new into the buffer of what was, and looks its places up in a table."""
 _ROUNDING = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "QLinearMatMul"}
@@ -137,12 +136,15 @@ class RowDecoder:
     def _joined(self, slots: list[int], lengths: list[int]) -> _Block:
         """The first *lengths* tokens of *slots* as one block: the one that they have if it is so, else a new one."""
         found = self._blocks[slots[0]]
-        if found is not None and found.slots == slots and found.lengths == lengths:
+        theirs = all(self._blocks[slot] is found for slot in slots)  # each may have gone on elsewhere
+        if found is not None and theirs and found.slots == slots and found.lengths == lengths:
             return found
         width = max(lengths)
         arrays = [np.zeros((len(slots), one.heads, width, one.size), one.dtype) for one in self._graph.entries]
-        parts = [self._views(slot) for slot in slots]
-        for row, (length, (offset, views)) in enumerate(zip(lengths, parts, strict=True)):
+        for row, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
+            if not length:
+                continue  # a prompt from its start on: all of its columns are padding
+            offset, views = self._views(slot)
             for array, view in zip(arrays, views, strict=True):
                 array[row, :, width - length :] = view[:, offset : offset + length]
         blocks = {id(block): block for slot in slots if (block := self._blocks[slot]) is not None}
@@ -183,6 +185,7 @@ class RowDecoder:
 
     def free(self) -> None:
         self._blocks = [None] * self.slots
+        del self._graph  # and the weights with it, where no other decoder has it
 
 
 def open_decoder(graph: CacheGraph, slots: int, context: int, operators: Collection[str]) -> Decoder:
@@ -198,12 +201,17 @@ def open_decoder(graph: CacheGraph, slots: int, context: int, operators: Collect
         tolerance = (_ROUNDED_ALONE if alone else _ROUNDED) if rounds else exact
         return computes(decoder, expected, tolerance) and _agree(decoder, expected, tolerance)
 
-    makers: list[Callable[[], Decoder]] = [partial(RowDecoder, graph, slots, rows=rows) for rows in (True, False)]
-    if graph.alone:
-        del makers[0]
+    def stepwise(rows: bool) -> Decoder:
+        graph.many = False
+        return RowDecoder(graph, slots, rows=rows)
+
+    kinds = [False] if graph.alone else [True, False]
+    makers: list[Callable[[], Decoder]] = [partial(RowDecoder, graph, slots, rows=rows) for rows in kinds]
     if SHARING in operators and may_share(graph):
         makers.insert(0, partial(SharedDecoder, graph, slots, context))
-    return first_sound(makers, sound, _TROUBLES)
+    if graph.many:  # and is right for single tokens alone, as one that was traced with a single one
+        makers += [partial(stepwise, rows) for rows in kinds]
+    return first_sound(makers, sound, (Exception,))  # onnxruntime's own errors have no other class in common
 
 
 def _agree(decoder: Decoder, expected: Floats, tolerance: float) -> bool:

@@ -15,6 +15,8 @@ PICTURE_INSTALL = "pip install pillow"
 """Part of the extra `engine`; models that see nothing do without it."""
 
 DEVICES = ("cpu", "cuda")
+_LOCAL = ("providers", "provider_options")
+"""What may name libraries and files of this machine."""
 _HALF_CONTEXT = Reduction(context_factor=0.5, why="half the context, for half the KV cache")
 
 RUNTIME = BackendInfo(
@@ -27,6 +29,7 @@ RUNTIME = BackendInfo(
     install=INSTALL,
     features=("tools", "thinking", "vision", "fim", "grammar", "json_schema", "logprobs"),
     reductions=(_HALF_CONTEXT,),
+    local_options=_LOCAL,
 )
 ENGINE = BackendInfo(
     name="onnxruntime_genai",
@@ -37,5 +40,6 @@ ENGINE = BackendInfo(
     install=GENAI_INSTALL,
     features=("tools", "thinking", "fim", "grammar", "json_schema", "logprobs"),
     reductions=(_HALF_CONTEXT,),
+    local_options=_LOCAL,
 )
 BACKENDS = (ENGINE, RUNTIME)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -47,6 +48,8 @@ _OTHER_ORDER = ("full", "eight", "half", "four", "mixed")
 published; int8 loses some thousandths of a vector's cosine. Half comes late in both: a CPU widens it on each use."""
 MAIN_ORDER = 120
 """Behind the weights that ONNX models are made from, where a folder has both: what those say is nearer the source."""
+MOST_GRAPHS = 32
+"""Of one model that a JSON file describes; each may take two seconds to be read."""
 _STEP = 4
 
 
@@ -77,10 +80,15 @@ def is_onnx(name: str) -> bool:
 
 def home(files: ModelFiles, name: str) -> str:
     """The folder with the config.json of the graph *name*: its own, or the one above a folder for graphs."""
+    return home_among(files.files, name)
+
+
+def home_among(names: Container[str], name: str) -> str:
+    """The same, where there are the files *names*."""
     own = folder_of(name)
     above = folder_of(own) if own != "." else ""
     lies_below = above and PurePosixPath(own).name.lower().startswith(BELOW)
-    if at(own, CONFIG) not in files.files and lies_below and at(above, CONFIG) in files.files:
+    if at(own, CONFIG) not in names and lies_below and at(above, CONFIG) in names:
         return above
     return own
 
@@ -123,7 +131,12 @@ def named(files: ModelFiles, format: str, entry: str) -> dict[str, str]:
     """Part -> the graph that *entry* names for it, whether it is there or not; none that lies outside."""
     said = stated(files, format, entry)
     sound = {part: name for part, name in said.items() if isinstance(name, str) and is_inside(name)}
-    return {part: at(folder_of(entry), str(PurePosixPath(name))) for part, name in sound.items()}
+    return {part: beside(entry, name) for part, name in sound.items()}
+
+
+def beside(entry: str, name: str) -> str:
+    """What *entry* calls *name*, as `ModelFiles` calls it: `./model.onnx` is model.onnx."""
+    return at(folder_of(entry), str(PurePosixPath(name)))
 
 
 def _genai_parts(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -138,11 +151,15 @@ def _genai_parts(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
 
 
 def graphs(files: ModelFiles, match: FormatMatch) -> dict[str, str]:
-    """Part -> graph of a match, the graphs that are missing among them; the first is the one that tells what it is."""
+    """Part -> graph of a match, the graphs that are missing among them; the first is the one that tells what it is.
+
+    At most MOST_GRAPHS of what a JSON file names.
+    """
     if match.format in (GENAI, EXPORT):
         found = named(files, match.format, match.entry)
         first = next((part for part in ("decoder", "decode", "model") if part in found), "")
-        return ({first: found[first]} if first else {}) | found
+        found = ({first: found[first]} if first else {}) | found
+        return dict(islice(found.items(), MOST_GRAPHS))
     others = [name for name in match.files if is_onnx(name) and name != match.entry]
     return {split(name)[0]: name for name in (match.entry, *others)}
 

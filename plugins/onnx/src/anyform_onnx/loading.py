@@ -13,6 +13,7 @@ from typing import Any
 from anyform.contract.errors import Invalid, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
+from anyform_onnx import layout, manifest
 from anyform_onnx.backend import tokenizers
 from anyform_onnx.options import Options
 from anyform_onnx.session import Session, open_session
@@ -78,10 +79,14 @@ class Loading:
 
     @cached_property
     def folder(self) -> Path:
-        """Where config.json and the tokenizer lie: beside the entry, or one folder above `onnx/`."""
-        beside = (Path(self.plan.path) / self.plan.match.entry).parent
-        places = (beside, beside.parent) if beside != Path(self.plan.path) else (beside,)
-        return next((place for place in places if (place / "config.json").is_file()), beside)
+        """Where config.json and the tokenizer lie: where they were when the model was validated (`layout.home`)."""
+        match = self.plan.match
+        return Path(self.plan.path) / layout.home_among(match.files, match.entry)
+
+    @cached_property
+    def own(self) -> Path:
+        """The entry's folder."""
+        return (Path(self.plan.path) / self.plan.match.entry).parent
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -90,14 +95,21 @@ class Loading:
 
     def json(self, name: str) -> Mapping[str, Any]:
         """An object from a file of the folder; empty: there is no such file. Raises LoadFailed."""
-        path = self.folder / name
+        path = (self.own if name == layout.GENAI_CONFIG else self.folder) / name
         if not path.is_file():
             return {}
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = self._genai(path) if name == layout.GENAI_CONFIG else json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise LoadFailed(f"{name} of {self.plan.model} cannot be read: {error}.", "Get the model again.") from error
         return found if isinstance(found, dict) else {}
+
+    def _genai(self, path: Path) -> Any:
+        """Judged again, as it is now. Raises LoadFailed, OSError, ValueError."""
+        said = manifest.strict(path.read_bytes())
+        for finding in manifest.harm(str(path), said):
+            raise LoadFailed(finding.text)
+        return said
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anyform.contract.errors import Area, Fault, LoadFailed
+from anyform.contract.errors import Area, Fault
 from anyform.text.slotloop import SlotLoop
 
 
@@ -15,8 +15,6 @@ class DecodeFailed(Fault):
 
 class Loop(SlotLoop):
     """Runs tickets on a Decoder."""
-
-    troubles = (LoadFailed, MemoryError, RuntimeError, ValueError)  # the first two as `Session.run` raises them
 
     def _failed(self, error: Exception, size: int) -> Fault:
         said = f"{error}".rstrip(".")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.onnx import graph
-from anyform.pretrained.layout import at, folder_of, is_inside
+from anyform.pretrained.layout import is_inside
 from anyform_onnx import layout, role
 from anyform_onnx.finding import AGAIN, critical, warning
 
@@ -19,8 +20,10 @@ SIZES = ("vocab_size", "context_length")
 DECODER_SIZES = ("head_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads")
 LIBRARY = re.compile(r"\.(so(\.\d+)*|dll|dylib)\Z", re.IGNORECASE)
 LIBRARY_KEY = "custom_ops_library"
+PROFILE_KEY = "enable_profiling"
 MOST_VALUES = 20_000
-"""Of a JSON file that are looked at."""
+"""Of a genai_config.json; what has more is refused. The builder writes some hundred."""
+MOST_BYTES = 16 << 20
 _PAST = ("past_key_names", "past_value_names")
 _DEFAULTS: Mapping[str, str] = {
     "past_key_names": "past_key_values.%d.key", "past_value_names": "past_key_values.%d.value",
@@ -31,12 +34,17 @@ _DEFAULTS: Mapping[str, str] = {
 def check_genai(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
     """What is wrong with a genai_config.json that is a JSON object."""
     entry, model = match.entry, layout.genai(files, match.entry)
+    try:
+        said = strict(files.head(entry, MOST_BYTES))
+    except ValueError as error:
+        yield critical("repeated_key", f"{entry} {error}. {AGAIN}")
+        return
     kind = model.get("type")
     if not isinstance(kind, str) or not isinstance(model.get("decoder"), dict):
         lacks = "a model" if not model else "model.type" if not isinstance(kind, str) else "model.decoder"
         yield critical("bad_config", f"{entry} does not say {lacks}. {AGAIN}")
         return
-    yield from _libraries(files, entry)
+    yield from harm(entry, said)
     known = role.of_genai(model)
     if not known:
         text = f"{entry}: model.type is {kind!r:.60}, which onnxruntime-genai {GENAI_VERSION} does not know"
@@ -66,34 +74,68 @@ def check_export(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
 
 def _named(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
     """Each graph that is named lies in the folder."""
-    folder = folder_of(match.entry)
-    for part, name in layout.stated(files, match.format, match.entry).items():
+    stated = layout.stated(files, match.format, match.entry)
+    if len(stated) > layout.MOST_GRAPHS:
+        text = f"{match.entry} names {len(stated)} graphs; no model has more than {layout.MOST_GRAPHS}. {AGAIN}"
+        yield critical("too_many_graphs", text)
+        return
+    for part, name in stated.items():
         if not isinstance(name, str) or not is_inside(name):
             text = f"{match.entry} names {repr(name)[:100]} as the graph of {part:.60}, which is no file of the model."
             yield critical("bad_value", f"{text} {AGAIN}")
-        elif at(folder, name) not in files.files:
-            text = f"{at(folder, name):.200} is missing, which {match.entry} names as its {part:.60}"
+        elif layout.beside(match.entry, name) not in files.files:
+            text = f"{layout.beside(match.entry, name):.200} is missing, which {match.entry} names as its {part:.60}"
             yield critical("missing_graph", f"{text}: fetch it into the same folder.")
 
 
-def _libraries(files: ModelFiles, entry: str) -> Iterator[Finding]:
-    """onnxruntime-genai loads native code that the file names, also from the model's own folder."""
-    for key, value in _texts(files.json(entry)):
-        if key == LIBRARY_KEY or LIBRARY.search(value):
+def strict(content: bytes) -> Any:
+    """A JSON value in which no object has a key twice: Python keeps the last of them, onnxruntime-genai joins them.
+
+    Raises ValueError, in words that follow a file's name.
+    """
+    try:
+        return json.loads(content, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is no JSON: {error}") from None
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"has the key {twice!r:.60} twice in one object, of which readers take one or the other")
+    return found
+
+
+def harm(entry: str, said: Any) -> Iterator[Finding]:
+    """What *said*, a genai_config.json, has done beyond running a model.
+
+    onnxruntime-genai loads native code that the file names, also from the model's own folder, and writes where it says.
+    """
+    values = _values(said)
+    for _, (key, value) in zip(range(MOST_VALUES), values, strict=False):
+        named = isinstance(value, str) and ("\0" in value or LIBRARY.search(value))
+        if key == LIBRARY_KEY or named:
             text = f"{entry} has native code loaded: {key:.60} is {value!r:.100}. It could do anything here."
             yield critical("brings_code", f"{text} Take that line out if the model works without it.")
+        elif key == PROFILE_KEY and value:
+            text = f"{entry} has a file written: {key} is {value!r:.100}. Take that line out."
+            yield critical("writes_files", text)
+    if next(values, None) is not None:
+        text = f"{entry} holds more than {MOST_VALUES} values, of which the rest is not looked at; it might name"
+        yield critical("too_big", f"{text} native code. {AGAIN}")
 
 
-def _texts(said: Any) -> Iterator[tuple[str, str]]:
-    """(key, text) of all texts in a JSON value, however deep."""
+def _values(said: Any) -> Iterator[tuple[str, Any]]:
+    """(key, value) of all in a JSON value, however deep."""
     left = [("", said)]
-    for _ in range(MOST_VALUES):
-        if not left:
-            return
+    while left:
         key, value = left.pop()
-        if isinstance(value, str):
-            yield key, value
-        elif isinstance(value, dict):
+        yield key, value
+        if isinstance(value, dict):
             left += value.items()
         elif isinstance(value, list):
             left += ((key, one) for one in value)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from anyform.contract.facts import MemoryEstimate, Metadata, Saving, Settings
 from anyform.picture.memory import PHOTO_BYTES, SIDE, TOGETHER, TOGETHER_ON_DEVICE, patches
 from anyform.picture.pixels import PREPARED
+from anyform.text.processor import cores
 from anyform_onnx import options as load_options
 from anyform_onnx import role
 from anyform_onnx.info import ENGINE
@@ -100,7 +100,7 @@ class _Network:
     def __init__(self, backend: str, metadata: Metadata, settings: Settings, options: Options) -> None:
         facts = metadata.extra
         self.facts, self.batch = facts, options.batch
-        self.lanes = min(options.threads or os.cpu_count() or 1, BATCHES_AT_ONCE)
+        self.lanes = min(options.threads or cores(), BATCHES_AT_ONCE)
         self.genai = backend == ENGINE.name
         self.decodes = facts.get("role", role.DECODER) == role.DECODER
         self.sees = facts.get("role") in role.PICTORIAL

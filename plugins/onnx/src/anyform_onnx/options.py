@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -11,6 +12,8 @@ from anyform import option
 from anyform.option import amount, one_of, truth, whole, wrong
 
 POOLINGS = ("mean", "cls", "last", "max", "mean_sqrt_len", "weightedmean")
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
+"""onnxruntime starts as many as it is told, and thousands that spin leave a machine no time for anything else."""
 OPTIMIZATIONS = ("none", "basic", "extended", "all")
 
 
@@ -28,9 +31,10 @@ class Options:
     inter_threads: int | None = None
     """inter_op_num_threads; more than 1 runs parts of a graph beside each other."""
     spinning: bool | None = None
-    """Whether threads wait for the next operator of a run without sleeping. Where several models compute on the same
-    cores at the same time, false made them 2 to 4 times as fast; alone, true made one a fifth faster. Default: false
-    for models that read whole texts, of which several batches are computed at once; true for the others."""
+    """Whether threads wait for the next operator, and the next run, without sleeping. Where several models compute
+    on the same cores at the same time, false made them 2 to 4 times as fast; alone, true made one a fifth faster.
+    Default: false for models that read whole texts, of which several batches are computed at once; true for the
+    others."""
     optimization: str = "all"
     """How far onnxruntime rewrites the graph on load: none, basic, extended or all."""
     batch: int = 512
@@ -67,7 +71,7 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 
 def _tables(name: str, value: Any) -> Mapping[str, Mapping[str, str]]:
     if not isinstance(value, Mapping) or not all(isinstance(one, Mapping) for one in value.values()):
-        raise wrong(name, value, "a table for each provider, such as {cuda = {device_id = 0}}")
+        raise wrong(name, value, 'a table for each provider, such as {"cuda": {"device_id": 0}}')
     return {str(key): {str(inner): str(said) for inner, said in one.items()} for key, one in value.items()}
 
 
@@ -86,8 +90,8 @@ def _number(name: str, value: Any) -> float:
 _CHECKS: Mapping[str, option.Check] = {
     "providers": _names,
     "provider_options": _tables,
-    "threads": whole(1),
-    "inter_threads": whole(1),
+    "threads": whole(1, MOST_THREADS),
+    "inter_threads": whole(1, MOST_THREADS),
     "spinning": truth,
     "optimization": one_of(OPTIMIZATIONS),
     "batch": whole(1),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anyform.contract.errors import Fault, LoadFailed
 from anyform.contract.model import LoadedModel
@@ -15,6 +17,7 @@ from anyform.picture.picturemodel import Ability, PictureModel
 from anyform.picture.seen import Seen
 from anyform.picture.texts import Texts
 from anyform.text.vectormodel import Floats
+from anyform_onnx import blending
 from anyform_onnx.loading import Loading
 from anyform_onnx.preprocess import GraphPixels
 from anyform_onnx.processor import FILE, OTHER_FILE, described
@@ -22,6 +25,9 @@ from anyform_onnx.session import Session
 from anyform_onnx.tower import PIXELS, failed
 
 Made = TypeVar("Made")
+_SPREADS = (0.5, 2.0)
+_TEXTS = ("a photo", "Quite another text, with more in it: 1, 2, 3")
+"""Two pictures, and two texts, that have little in common."""
 
 
 def kind(loading: Loading) -> str:
@@ -73,8 +79,13 @@ def model(
 ) -> LoadedModel:
     """The loaded model. *width*: numbers in a row."""
     on_cpu = not loading.plan.devices or loading.plan.devices[0].kind == "cpu"
+    together = TOGETHER if on_cpu else TOGETHER_ON_DEVICE
+    why = _apart(loading, tower, pixels, texts)
+    if why:
+        together = 1
+        loading.sessions[0].notes += (f"The graph {why}: each input is computed by itself.",)
     return PictureModel(
-        PictureLoop(tower, TOGETHER if on_cpu else TOGETHER_ON_DEVICE, failed),
+        PictureLoop(tower, together, failed),
         pixels,
         texts,
         ability,
@@ -82,6 +93,21 @@ def model(
         parallel=loading.parallel,
         normalize=bool(loading.plan.metadata.extra.get("normalize", True)),
     )
+
+
+def _apart(loading: Loading, tower: Rows, pixels: GraphPixels, texts: Texts | None) -> str:
+    """Why inputs are not to be computed together, in a clause; empty: they may. Raises LoadFailed, MemoryError."""
+    blank = pixels.blank()
+    pairs = [[Seen((), arrays={name: _noise(one, spread) for name, one in blank.items()}) for spread in _SPREADS]]
+    if texts is not None:
+        pairs.append([texts.read(text, "", truncate=True) for text in _TEXTS])
+    found = (tried(loading, partial(blending.trouble, tower.rows, *pair)) for pair in pairs)
+    return next((why for why in found if why), "")
+
+
+def _noise(blank: NDArray[Any], spread: float) -> NDArray[Any]:
+    drawn = np.random.default_rng(0).normal(0, spread, blank.shape)
+    return np.abs(drawn).astype(blank.dtype)
 
 
 def _sides(shape: Any) -> str:

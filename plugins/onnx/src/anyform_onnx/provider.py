@@ -34,6 +34,8 @@ WHEELS: Mapping[str, str] = {
     "ROCM": "onnxruntime-rocm",
 }
 """Which distribution brings it."""
+_TOLD = ("cuda", "dml", "webgpu", "nvtensorrtrtx")
+"""Those that a model of onnxruntime-genai says it is on; with others, such as CoreML, it is said to be on the CPU."""
 _WORDS = {"directml": "dml", "trt": "tensorrt"}
 """How people also call them."""
 
@@ -58,6 +60,18 @@ def chosen(asked: Sequence[str], available: Sequence[str], device: str) -> tuple
     return (*named, CPU) if CPU not in named else tuple(named)
 
 
+def check_options(given: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> None:
+    """Raise Invalid for options of a provider, as a user calls it, that is none of *names*, which were chosen."""
+    takers = {word(name): short(name) for name in names if name != CPU}
+    for one in (name for name, said in given.items() if said and word(name) not in takers):
+        if word(one) == word(CPU):
+            hint = "Leave them out: threads, spinning and optimization are load options themselves."
+            raise Invalid(f"load option provider_options has some for {one!r}, which has none of its own.", hint)
+        hint = "Name the provider in the option providers, too: else the CPU alone runs it."
+        hint = f"It can be {', '.join(takers.values())}." if takers else hint
+        raise Invalid(f"load option provider_options names {one!r}, which is not to run the model.", hint)
+
+
 def unmet(asked: Sequence[str], available: Sequence[str], device: str) -> tuple[str, ...]:
     """A note that *device* was planned and nothing *available* computes on it; none where a user named providers."""
     kind = device.partition(":")[0]
@@ -67,6 +81,14 @@ def unmet(asked: Sequence[str], available: Sequence[str], device: str) -> tuple[
     advice = f" {_instead(brings)}" if brings else ""
     has = ", ".join(map(short, available))
     return (f"{device} was planned, and the installed onnxruntime has {has} alone: the CPU runs the model.{advice}",)
+
+
+def fallen(names: Sequence[str], runs_on: str) -> tuple[str, ...]:
+    """A note that onnxruntime-genai *runs_on* the CPU alone, as its model tells, where *names* were chosen."""
+    wanted = [short(name) for name in names if word(name) in _TOLD]
+    if not wanted or runs_on.upper() != "CPU":
+        return ()
+    return (f"{' and '.join(wanted)} was to run the model, and onnxruntime-genai runs it on the CPU instead.",)
 
 
 def _instead(wheel_name: str) -> str:
@@ -81,16 +103,17 @@ def short(name: str) -> str:
 
 
 def _found(asked: str, available: Sequence[str]) -> str:
-    word = _word(asked)
+    called = word(asked)
     for name in available:
-        if _word(name) == word:
+        if word(name) == called:
             return name
     has = ", ".join(short(name) for name in available)
-    brings = next((distribution for name, distribution in WHEELS.items() if _word(name) == word), "")
+    brings = next((distribution for name, distribution in WHEELS.items() if word(name) == called), "")
     hint = f"It can be {has}.{f' {_instead(brings)}' if brings else ''}"
     raise Invalid(f"load option providers names {asked!r}, which the installed onnxruntime has not.", hint)
 
 
-def _word(name: str) -> str:
-    word = name.lower().removesuffix(SUFFIX.lower())
-    return _WORDS.get(word, word)
+def word(name: str) -> str:
+    """A provider, whoever names it, so that it can be compared: `cuda`."""
+    small = name.strip().lower().removesuffix(SUFFIX.lower())
+    return _WORDS.get(small, small)

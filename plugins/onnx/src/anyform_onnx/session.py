@@ -62,6 +62,8 @@ class Session:
         self.outputs: Mapping[str, Value] = {one.name: _value(one) for one in raw.get_outputs()}
         self.providers: tuple[str, ...] = tuple(raw.get_providers())
         """As onnxruntime tells them once the graph is loaded: what it has not, it did not start."""
+        self.device_index = _index(raw, self.providers)
+        """Of the devices of its first provider: the one that it runs on, and that what is bound to it must be on."""
         self.operators: Mapping[str, int] = _operators(raw)
         """Provider -> how many operators of the graph it runs."""
         self.notes: tuple[str, ...] = tuple(_fallen(self, asked))
@@ -112,16 +114,15 @@ def open_session(path: Path, options: Options, device: str, *, model: str) -> Se
     Raises Invalid for a provider that is not there, LoadFailed, MemoryError.
     """
     available = onnxruntime.get_available_providers()
-    names = provider.chosen(options.providers, available, device)
-    arranged = [(name, settings(name, options, device)) for name in names]
+    providers = arranged(options, device, available)
     try:
         raw = onnxruntime.InferenceSession(
-            str(path), sess_options=_session_options(options), providers=arranged, enable_fallback=0
+            str(path), sess_options=_session_options(options), providers=providers, enable_fallback=0
         )
     except Exception as error:
         raise _refused(error, path, model) from error
     raw.disable_fallback()  # in the middle of a run it would move the graph to another provider without a word
-    session = Session(raw, names, model)
+    session = Session(raw, [name for name, _ in providers], model)
     session.notes += provider.unmet(options.providers, available, device)
     return session
 
@@ -142,18 +143,32 @@ def _session_options(options: Options) -> Any:
     return made
 
 
+def arranged(options: Options, device: str, available: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The providers to try, in order, with what is passed to each. Raises Invalid."""
+    names = provider.chosen(options.providers, available, device)
+    provider.check_options(options.provider_options, names)
+    return [(name, settings(name, options, device)) for name in names]
+
+
 def settings(name: str, options: Options, device: str) -> dict[str, str]:
     """What onnxruntime passes to the provider called *name*: the user's words, over the device that was planned."""
     short = provider.short(name)
-    given = {key.lower(): said for key, said in options.provider_options.items()}
     kind, _, index = device.partition(":")
     planned = {"device_id": index} if index and short in provider.NUMBERED and kind in provider.DEVICES[short] else {}
-    return {**planned, **given.get(name.lower(), {}), **given.get(short.lower(), {})}
+    for key, said in options.provider_options.items():
+        planned |= said if provider.word(key) == provider.word(name) else {}
+    return planned
 
 
 def _value(told: Any) -> Value:
     name = str(told.type).removeprefix("tensor(").removesuffix(")")
     return DTYPES.get(name, name), tuple(side if side is not None else "" for side in told.shape)
+
+
+def _index(raw: Any, providers: Sequence[str]) -> int:
+    """As the first of *providers* tells it once it has started."""
+    said = raw.get_provider_options().get(providers[0], {}) if providers else {}
+    return int(said.get("device_id", 0))
 
 
 def _operators(raw: Any) -> dict[str, int]:

@@ -28,7 +28,7 @@ class SharedDecoder:
     def __init__(self, graph: CacheGraph, slots: int, context: int) -> None:
         self.slots = slots
         self._graph = graph
-        self._columns = context + 1  # the last is for what idle slots write
+        self._columns = context
         self._stores = [np.zeros((slots, one.heads, self._columns, one.size), one.dtype) for one in graph.entries]
         self._lengths = [0] * slots
 
@@ -56,16 +56,20 @@ class SharedDecoder:
     def step(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Floats:
         given = {slot: (token, at) for slot, token, at in zip(slots, tokens, positions, strict=True)}
         found = np.empty((len(slots), self._graph.vocabulary), np.float32)
-        for first, end in _runs(sorted({*slots, *gaps(slots, _WIDEST)})):
+        for first, end in _runs(self._bridged(slots)):
             row = range(first, end)
             ids = np.array([[given.get(slot, (0, 0))[0]] for slot in row], np.int64)
-            starts = [given[slot][1] if slot in given else min(self._lengths[slot], self._columns - 1) for slot in row]
+            starts = [given[slot][1] if slot in given else self._lengths[slot] for slot in row]
             rows = self._run(first, ids, starts, [start + 1 for start in starts])[:, -1]
             for place, slot in enumerate(slots):
                 if slot in row:
                     found[place] = rows[slot - first]
                     self._lengths[slot] = given[slot][1] + 1
         return found
+
+    def _bridged(self, slots: Sequence[int]) -> list[int]:
+        """*slots*, and the idle ones between them that have a column left for what they write."""
+        return sorted({*slots, *(slot for slot in gaps(slots, _WIDEST) if self._lengths[slot] < self._columns)})
 
     def _run(self, first: int, ids: Tokens, starts: list[int], ends: list[int], *, last: bool = False) -> Floats:
         """Logits of *ids*, the rows of the slots from *first* on."""
@@ -81,6 +85,7 @@ class SharedDecoder:
 
     def free(self) -> None:
         self._stores.clear()
+        del self._graph  # and the weights with it, where no other decoder has it
 
 
 def may_share(graph: CacheGraph) -> bool:

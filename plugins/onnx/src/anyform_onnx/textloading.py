@@ -14,6 +14,7 @@ from anyform.pretrained.configuration import Configuration
 from anyform.pretrained.listing import Listing
 from anyform.text.textmodel import TextModel
 from anyform_onnx import layout, vocabulary
+from anyform_onnx.blending import QUANTIZES
 from anyform_onnx.cachegraph import CacheGraph, Size
 from anyform_onnx.generation import SHARING, RowDecoder, open_decoder
 from anyform_onnx.info import PLAIN
@@ -22,6 +23,10 @@ from anyform_onnx.loop import Loop
 if TYPE_CHECKING:
     from anyform_onnx.loading import Loading
 
+_TABLED = ("biogpt", "codegen", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "openai-gpt", "opt")
+"""Model types that look positions up in a table, which ends where config.json says."""
+_SCALED = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul"}
+"""Operators that have one scale for all numbers of a step."""
 log = logging.getLogger("anyform.onnx")
 
 
@@ -32,9 +37,13 @@ def load(loading: Loading) -> LoadedModel:
     parts = operators(loading)
     context, parallel = _context(loading, parts), loading.parallel
     decoder = open_decoder(graph, parallel, context, parts)
+    _check_reach(loading, graph, context)
     if parallel > 1 and isinstance(decoder, RowDecoder) and not decoder.rows:
         why = "takes no attention_mask" if not graph.masked else "gives other numbers for several texts than for one"
         log.warning("%s: its graph %s, so that requests are run one after another", loading.plan.model, why)
+        loading.sessions[0].notes += (f"The graph {why}, so that requests are run one after another.",)
+    elif parallel > 1 and parts & _SCALED:
+        loading.sessions[0].notes += (f"The graph {QUANTIZES}: so is a text, even with a seed, unless parallel is 1.",)
     batch = loading.options.batch if graph.many or not graph.begins else context
     return TextModel(
         Loop(decoder, parallel, batch, loading.options.text_interval),
@@ -73,9 +82,18 @@ def _context(loading: Loading, parts: Collection[str]) -> int:
     *parts*: its operators.
     """
     context, last = loading.context, loading.plan.metadata.context
-    if SHARING in parts and last and context > last:
+    tabled = SHARING in parts or Configuration(loading.config).model_type in _TABLED
+    if tabled and last and context > last:
         raise Invalid(f"context is {context}; the model's positions end at {last}.", f"Give {last} or less.")
     return context
+
+
+def _check_reach(loading: Loading, graph: CacheGraph, context: int) -> None:
+    """Raise Invalid where *graph* ends before *context*; what is rotary goes on behind what config.json says."""
+    last = loading.plan.metadata.context
+    if (last is None or context > last) and not graph.reaches(context - 1):
+        hint = f"Give {last} or less." if last else "Give less."
+        raise Invalid(f"context is {context}; the model's graph ends before it, at the table of its positions.", hint)
 
 
 def _decoder(loading: Loading) -> dict[str, Any]:

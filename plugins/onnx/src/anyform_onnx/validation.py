@@ -8,7 +8,7 @@ from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.finding import condensed
 from anyform.onnx import graph, inspection
 from anyform.onnx.graph import Model, Value
-from anyform.pretrained import companion, modules
+from anyform.pretrained import companion, steps
 from anyform.pretrained.layout import CONFIG, MODULES, at, folder_of
 from anyform_onnx import agreement, layout, manifest, processor, role
 from anyform_onnx.finding import AGAIN, FAMILY, critical
@@ -77,7 +77,9 @@ def _kind(files: ModelFiles, match: FormatMatch, broken: set[str]) -> Iterator[F
         return
     home = layout.home(files, match.entry)
     yield from _beside(files, match, home, kind)
-    yield from _modules(files, match, broken)
+    listed = next((one for one in match.files if one.rpartition("/")[2] == MODULES), "")
+    if listed:
+        yield from steps.check(files, folder_of(listed), broken, FAMILY)
     if at(home, CONFIG) not in broken:
         yield from agreement.check(files, match, kind)
 
@@ -136,28 +138,3 @@ def _where(files: ModelFiles, home: str) -> str:
     if home == "." and files.path.name.lower().startswith(layout.BELOW) and (above / CONFIG).is_file():
         return f"There is one in {above}: name that folder instead."
     return "Get the whole model; it goes into the same folder."
-
-
-def _modules(files: ModelFiles, match: FormatMatch, broken: set[str]) -> Iterator[Finding]:
-    """What sentence-transformers says of the steps from tokens to a vector."""
-    name = next((one for one in match.files if one.rpartition("/")[2] == MODULES), "")
-    if not name or name in broken:
-        return
-    top = folder_of(name)
-    outside = modules.outside(files, top)
-    if outside:
-        yield critical("bad_modules", f"{name} names {outside[:100]!r}, which lies outside of the model. {AGAIN}")
-        return
-    found = modules.modules(files, top)
-    if found is None:
-        yield critical("bad_modules", f"{name} is no list of modules with a type and a path each. {AGAIN}")
-        return
-    for one in found:
-        own = at(at(top, one.path), CONFIG)
-        if one.kind in ("Pooling", "Dense") and own not in files.files:
-            text = f"{name} names a {one.kind} in {one.path!r}, which has no config.json. Get the whole model."
-            yield critical("missing_module", text)
-        elif one.kind == "Pooling" and own not in broken:
-            wrong = modules.pooling_trouble(files, own)
-            if wrong:
-                yield critical("bad_pooling", f"{own}: {wrong}. It has to be one of {', '.join(modules.NAMES)}.")

@@ -18,6 +18,7 @@ from anyform.text.labelmodel import HYPOTHESIS, LabelModel, entailing, labels_of
 from anyform.text.lane import Lanes
 from anyform.text.processor import cores
 from anyform.text.vectormodel import Floats, Input, VectorModel, score
+from anyform_onnx import blending
 from anyform_onnx.encoder import Encoder, failed, logits_output, vector_output
 from anyform_onnx.head import Head, Layers, activation
 from anyform_onnx.memory import BATCHES_AT_ONCE
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
 _UNTOLD_CONTEXT = 8192
 _PROBE = "Some words, to compare numbers by."
 _BESIDE = "Quite another text: 1, 2, 3, with much more in it than the first one has, and in other words."
-_BLENDED = 2e-3
-_ALONE = (
-    "The graph quantizes a whole step at once, so that a text's numbers would hang on the texts beside it: each is"
-    " computed by itself. The option batch, given as tokens, computes several together, up to twice as fast."
-)
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|endoftext|>")
 
 
@@ -60,11 +56,11 @@ def _embedder(loading: Loading, said: Sentence) -> LoadedModel:
     follows = Head(said.steps(asked, Layers(model))) if by_token or output == said.output else None
     encoder = _encoder(loading, session, output, follows)
     inputs = _inputs(loading, session, prompt=said.prompt, pools_prompt=said.pools_prompt, lowers=said.lowers)
-    row = _warm_up(loading, encoder, inputs)
+    row, context = _warm_up(loading, encoder, inputs), _text_limit(loading, encoder)
     return VectorModel(
-        _loop(loading, session, encoder, inputs),
+        _loop(loading, session, encoder, inputs, context),
         inputs,
-        context=_text_limit(loading, encoder),
+        context=context,
         width=len(row),
         parallel=loading.parallel,
         normalize=said.normalizes,
@@ -74,14 +70,14 @@ def _embedder(loading: Loading, said: Sentence) -> LoadedModel:
 def _ranker(loading: Loading, said: Sentence) -> LoadedModel:
     session = _session(loading)
     encoder, inputs = _encoder(loading, session, logits_output(session)), _inputs(loading, session)
-    row = _warm_up(loading, encoder, inputs)
+    row, context = _warm_up(loading, encoder, inputs), _text_limit(loading, encoder)
     said.check_ranks(len(row))
     name = said.score(loading.config) if len(row) == 1 else ""
     function: Callable[[Floats], Floats] | None = activation(name, loading.plan.model) if name else None
     return VectorModel(
-        _loop(loading, session, encoder, inputs),
+        _loop(loading, session, encoder, inputs, context),
         inputs,
-        context=_text_limit(loading, encoder),
+        context=context,
         width=len(row),
         parallel=loading.parallel,
         score=score(len(row), function),
@@ -91,12 +87,12 @@ def _ranker(loading: Loading, said: Sentence) -> LoadedModel:
 def _classifier(loading: Loading) -> LoadedModel:
     session = _session(loading)
     encoder, inputs = _encoder(loading, session, logits_output(session)), _inputs(loading, session)
-    row = _warm_up(loading, encoder, inputs)
+    row, context = _warm_up(loading, encoder, inputs), _text_limit(loading, encoder)
     labels = labels_of(loading.config.get("id2label"), len(row))
     return LabelModel(
-        _loop(loading, session, encoder, inputs),
+        _loop(loading, session, encoder, inputs, context),
         inputs,
-        context=_text_limit(loading, encoder),
+        context=context,
         labels=labels,
         share=share(loading.config.get("problem_type"), len(row)),
         entailment=entailing(labels),
@@ -132,8 +128,8 @@ def _inputs(
     return EncoderInputs(loading.tokenizer, size, typed, prompt=prompt, pools_prompt=pools_prompt, lowers=lowers)
 
 
-def _loop(loading: Loading, session: Session, encoder: Encoder, inputs: EncoderInputs) -> EncodeLoop:
-    """The running loop.
+def _loop(loading: Loading, session: Session, encoder: Encoder, inputs: EncoderInputs, context: int) -> EncodeLoop:
+    """The running loop. *context*: tokens of a text.
 
     A run of onnxruntime computes on the thread that calls it, and on those of the session's pool that are idle then:
     so each of several runs at once gets its share of the cores, and a lone one all of them.
@@ -142,27 +138,30 @@ def _loop(loading: Loading, session: Session, encoder: Encoder, inputs: EncoderI
     on_cpu = not devices or devices[0].kind == "cpu"
     lanes = Lanes((loading.options.threads or cores()) if on_cpu else 1, BATCHES_AT_ONCE * batch)
     together = encoder.texts or TOGETHER
-    if loading.plan.settings.options.get("batch") is None and _blends(encoder, inputs):
+    why = _apart(encoder, inputs, context)
+    if why and loading.plan.settings.options.get("batch") is None:
         together = 1
-        session.notes += (_ALONE,)
+        session.notes += (
+            f"The graph {why}: each text is computed by itself. The option batch, given as tokens, has several computed"
+            " together, up to twice as fast.",
+        )
+    elif why:
+        session.notes += (f"The graph {why}. Without the option batch each text is computed by itself.",)
     return EncodeLoop(encoder, batch, lanes, failed, padded=encoder.tokens, together=together)
 
 
-def _blends(encoder: Encoder, inputs: EncoderInputs) -> bool:
-    """Whether a text's row hangs on the texts beside it, by more than rounding: where a whole step has one scale, as
-    dynamically quantized graphs have (ONNX's operator DynamicQuantizeLinear).
-    """
+def _apart(encoder: Encoder, inputs: EncoderInputs, context: int) -> str:
+    """Why texts are not to be computed together, in a clause; empty: they may."""
     if encoder.texts == 1:
-        return False
-    alone, other = (_cut(inputs, text, encoder.tokens) for text in (_PROBE, _BESIDE))
-    row, beside = encoder.rows([alone])[0], encoder.rows([alone, other])[0]
-    return bool(np.abs(row - beside).max() > _BLENDED * np.abs(row).max())
+        return ""
+    alone, other = (_cut(inputs, text, context) for text in (_PROBE, _BESIDE))
+    return blending.trouble(encoder.rows, alone, other)
 
 
 def _cut(inputs: EncoderInputs, text: str, most: int) -> Input:
-    """*text* as the model reads it, with *most* tokens; 0: all of them."""
+    """*text* as the model reads it, with *most* tokens at the most."""
     whole = inputs.text(text)
-    return inputs.cut(whole, most) if 0 < most < len(whole) else whole
+    return inputs.cut(whole, most) if most < len(whole) else whole
 
 
 def _text_limit(loading: Loading, encoder: Encoder) -> int:

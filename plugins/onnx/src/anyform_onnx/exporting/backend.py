@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import runpy
 import shutil
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 OPSET = 18
-WEIGHTS = {
-    ".safetensors", ".bin", ".gguf", ".onnx", ".onnx_data", ".data", ".pt", ".pth", ".h5", ".msgpack", ".ot", ".py",
-}  # fmt: skip
-"""What stays behind: weights in other forms, and code."""
+MODULES = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "onnxruntime", "onnxruntime_genai")
+COPIED = {".json", ".txt", ".jinja", ".model", ".tiktoken", ".spm"}
+"""Configuration, tokenizers, vocabularies, templates: what comes along, with licenses and the card."""
+NOTICES = ("README", "LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
 TEXTS, PICTURES = {"input_ids", "attention_mask", "token_type_ids"}, {"pixel_values"}
 KINDS = {
     "embedding": ("AutoModel", TEXTS, ("last_hidden_state",)),
@@ -32,17 +33,26 @@ LARGEST_BYTES = 1_500_000_000
 
 
 def main(kind: str, source: str, target: str, precision: str, device: str) -> None:
-    """Write the model of the folder *source*, for onnxruntime, into the folder *target*."""
+    """Write the model of the folder *source*, for onnxruntime, into the folder *target*. Raises SystemExit."""
+    _check_packages()
     if kind == "decoder":
         _decoder(source, target, precision, device)
     else:
         _encoder(kind, Path(source), Path(target), precision)
 
 
+def _check_packages() -> None:
+    """Raise SystemExit that names the modules which this Python lacks."""
+    lacks = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if lacks:
+        raise SystemExit(f"{sys.executable} lacks {', '.join(lacks)}: install them there, or leave out --python")
+
+
 def _decoder(source: str, target: str, precision: str, device: str) -> None:
     """By onnxruntime-genai's own builder, which is a program."""
     with tempfile.TemporaryDirectory() as cache:
         sys.argv = ["builder", "-i", source, "-o", target, "-p", precision, "-e", device, "-c", cache]
+        sys.argv += ["--extra_options", "hf_remote=false"]  # transformers' trust_remote_code
         runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
 
 
@@ -57,6 +67,8 @@ def _encoder(kind: str, source: Path, target: Path, precision: str) -> None:
         str(source),
         dtype=torch.float16 if precision == "fp16" else torch.float32,
         attn_implementation="eager",  # operators that every opset has
+        trust_remote_code=False,
+        local_files_only=True,
     )
     inputs, shapes = _example(kind, model)
     folder = target / "onnx"
@@ -134,13 +146,27 @@ def _example(kind: str, model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """What is not weights: configuration, tokenizer, labels, pooling."""
+    """Configuration, tokenizer, labels, pooling: no weights, no code, and nothing from outside of *source*."""
+    homes = _homes(source)
     for path in sorted(source.rglob("*")):
-        place = target / path.relative_to(source)
-        hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
-        if path.is_file() and path.suffix not in WEIGHTS and not path.name.endswith(".index.json") and not hidden:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+        name = path.relative_to(source)
+        inside = any(path.resolve().is_relative_to(home) for home in homes)
+        if inside and path.is_file() and _belongs(name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
+
+
+def _belongs(name: Path) -> bool:
+    if any(part.startswith(".") for part in name.parts) or name.name.endswith(".index.json"):
+        return False
+    return name.suffix in COPIED or (name.suffix in {"", ".md"} and name.name.upper().startswith(NOTICES))
+
+
+def _homes(source: Path) -> list[Path]:
+    """Where the files of *source* may lie: in it; of a snapshot in the Hugging Face cache, among its blobs too."""
+    source = source.absolute()
+    caches = [path.parent for path in source.parents if path.name == "snapshots"]
+    return [source.resolve(), *((cache / "blobs").resolve() for cache in caches if cache.name.startswith("models--"))]
 
 
 if __name__ == "__main__":

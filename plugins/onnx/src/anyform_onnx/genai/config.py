@@ -18,7 +18,7 @@ from anyform_onnx import provider
 from anyform_onnx.backend import onnxruntime
 from anyform_onnx.genai.backend import og
 from anyform_onnx.options import Options
-from anyform_onnx.session import LEVELS, settings
+from anyform_onnx.session import LEVELS, arranged
 
 NAME = "genai_config.json"
 _PARTS = ("encoder", "embedding", "vision", "speech", "joiner", "encoder_decoder_init")
@@ -36,6 +36,7 @@ class Description:
     context: int
     bos: int | None
     ends: tuple[int, ...]
+    padding: tuple[int, ...]
     dynamic: bool
     """Whether its cache lies in pages, so that requests join and leave a running batch."""
 
@@ -67,6 +68,7 @@ def describe(content: Mapping[str, Any], model: str) -> Description:
         context=context,
         bos=next(iter(ids(said.get("bos_token_id"))), None),
         ends=tuple(ids(said.get("eos_token_id"))),
+        padding=tuple(ids(said.get("pad_token_id"))),
         dynamic=isinstance(engine, dict) and "dynamic_batching" in engine,
     )
 
@@ -81,12 +83,12 @@ def configured(
     made = og.Config(str(folder))
     made.overlay(json.dumps(_overlay(said, options, ends, context, parallel)))
     made.clear_providers()
-    for name in provider.chosen(options.providers, available(), device):
+    for name, said_to_it in arranged(options, device, available()):
         if name == provider.CPU:
             continue  # which it has always, last
         called = "cuda" if provider.short(name) == "CUDA" else name
         made.append_provider(called)
-        for key, value in settings(name, options, device).items():
+        for key, value in said_to_it.items():
             made.set_provider_option(called, key, value)
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,12 @@ class GeneratorDecoder:
     batched = together = False
     fewest = 1
 
-    def __init__(self, model: Any, slots: int, context: int) -> None:
-        """*model*: an `og.Model`. *context*: most tokens of a sequence."""
+    def __init__(self, model: Any, slots: int, context: int, padding: Collection[int] = ()) -> None:
+        """*model*: an `og.Model`. *context*: most tokens of a sequence. *padding*: what may be genai's filler."""
         self.slots = slots
         self._model = model
         self._context = context
+        self._padding = frozenset(padding)
         self._kept: list[_Kept | None] = [None] * slots
         self._cuts = self._whole = True
 
@@ -94,6 +95,13 @@ class GeneratorDecoder:
         return self._append(kept, tokens)
 
     def _append(self, kept: _Kept, tokens: Sequence[int]) -> Floats:
+        """The last one's row. Of several tokens genai tells that of the last that is no padding: such goes alone."""
+        if len(tokens) > 1 and tokens[-1] in self._padding:
+            self._add(kept, tokens[:-1])
+            tokens = tokens[-1:]
+        return self._add(kept, tokens)
+
+    def _add(self, kept: _Kept, tokens: Sequence[int]) -> Floats:
         kept.generator.append_tokens(np.asarray(tokens, np.int32))
         kept.tokens += len(tokens)
         found: Floats = np.array(kept.generator.get_logits()[0, -1:], np.float32)
@@ -102,7 +110,7 @@ class GeneratorDecoder:
     def _append_whole(self, kept: _Kept, tokens: Sequence[int]) -> Floats | None:
         """A row for each of *tokens*; None, and nothing is read: the graph gives the last one's alone."""
         before = kept.tokens
-        self._append(kept, tokens)
+        self._add(kept, tokens)
         rows = kept.generator.get_output("logits")
         if rows.ndim == 3 and rows.shape[1] >= len(tokens):
             found: Floats = np.array(rows[0, -len(tokens) :], np.float32)

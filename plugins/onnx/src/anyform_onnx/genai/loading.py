@@ -22,6 +22,7 @@ from anyform_onnx.genai.backend import og
 from anyform_onnx.genai.config import Description
 from anyform_onnx.genai.decoder import GeneratorDecoder
 from anyform_onnx.genai.loop import GenaiLoop, Limits
+from anyform_onnx.genai.staging import Stage
 from anyform_onnx.genai.wave import Wave
 from anyform_onnx.loading import Loading
 from anyform_onnx.options import Options
@@ -41,26 +42,42 @@ _LEAST_CONTEXT = 32
 _PLACE = re.compile(r"/\S+\.(?:cc|cpp|h):\d+ |\x1b\[[0-9;]*m")
 
 
+class StagedModel(TextModel):
+    """What the toolkit makes of a text model, with the folder that the engine opened."""
+
+    stage: Stage
+
+    def close(self) -> None:
+        super().close()
+        self.stage.close()
+
+
 def load(plan: Plan, options: Options) -> LoadedModel:
     """The model, warmed up. Raises Invalid, LoadFailed, OutOfMemory, Unsupported."""
     og.disable_telemetry_events()
     loading = Loading(plan, options)
     said = config.describe(loading.json(config.NAME), plan.model)
+    stage = Stage(loading.own, loading.json(config.NAME), loading.folder)
     try:
-        return _loaded(loading, said)
+        return _loaded(loading, said, stage)
     except MemoryError as error:
+        stage.close()
         raise OutOfMemory(
             f"there is no memory to run {plan.model}: {error}.", "Use a smaller context or fewer parallel requests."
         ) from error
+    except BaseException:
+        stage.close()
+        raise
 
 
-def _loaded(loading: Loading, said: Description) -> LoadedModel:
+def _loaded(loading: Loading, said: Description, stage: Stage) -> StagedModel:
     plan, options, parallel = loading.plan, loading.options, loading.parallel
     context = config.limit(loading.context, said, plan.settings.context is not None)
     words = vocabulary.words(loading, said.vocabulary)
     room = min(max(context, _LEAST_CONTEXT), said.context)
-    model = _open(loading, said, sorted(words.ends), room)
-    decoder = GeneratorDecoder(model, parallel, room)
+    model = _open(loading, said, stage, sorted(words.ends), room)
+    padding = {*said.padding, *said.ends, *words.ends}  # genai pads with an end where it is told of no padding
+    decoder = GeneratorDecoder(model, parallel, room, padding)
     make = partial(Wave, model, parallel)
     lacks = _lacking(decoder, said, plan.model)
     why = "" if lacks else _trouble(make, decoder)
@@ -76,7 +93,7 @@ def _loaded(loading: Loading, said: Description) -> LoadedModel:
         why=why,
         lacks=lacks,
     )
-    made = TextModel(
+    made = StagedModel(
         loop,
         words,
         vocabulary.chat_form(loading, words),
@@ -85,19 +102,29 @@ def _loaded(loading: Loading, said: Description) -> LoadedModel:
         defaults={**_UNSAMPLED, **vocabulary.defaults(loading)},
     )
     notes: tuple[str, ...] = (f"onnxruntime-genai's engine is not used: {why}.",) if why else ()
-    notes += provider.unmet(options.providers, config.available(), plan.devices[0].id if plan.devices else "cpu")
-    for name, value in (("runs_on", str(model.device_type)), ("notes", notes)):
+    notes += _otherwise(options, plan.devices[0].id if plan.devices else "cpu", str(model.device_type))
+    for name, value in (("runs_on", str(model.device_type)), ("notes", notes), ("stage", stage)):
         setattr(made, name, value)  # the model is the toolkit's, which knows no engine
     return made
 
 
-def _open(loading: Loading, said: Description, ends: list[int], context: int) -> Any:
+def _otherwise(options: Options, device: str, runs_on: str) -> tuple[str, ...]:
+    """What is not as its user said, or as was planned: notes."""
+    there = config.available()
+    notes = provider.unmet(options.providers, there, device)
+    notes += provider.fallen(provider.chosen(options.providers, there, device), runs_on)
+    if (options.inter_threads or 1) > 1:
+        notes += ("inter_threads does nothing: onnxruntime-genai runs no parts of a graph beside each other.",)
+    return notes
+
+
+def _open(loading: Loading, said: Description, stage: Stage, ends: list[int], context: int) -> Any:
     """The `og.Model`. Raises Invalid, LoadFailed, MemoryError."""
     plan = loading.plan
     device = plan.devices[0].id if plan.devices else "cpu"
     try:
         made = config.configured(
-            loading.folder, said, loading.options, device, ends=ends, context=context, parallel=loading.parallel
+            stage.path, said, loading.options, device, ends=ends, context=context, parallel=loading.parallel
         )
         return og.Model(made)
     except Fault:

@@ -77,8 +77,6 @@ class GenaiLoop(SlotLoop):
     At most `parallel` answers run at once, whichever way; where both wait for a place they take turns.
     """
 
-    troubles = (RuntimeError, ValueError, IndexError, MemoryError)
-
     def __init__(
         self, decoder: GeneratorDecoder, parallel: int, text_interval_s: float, make: Callable[[], Wave], *,
         limits: Limits, dynamic: bool = False, why: str = "", lacks: str = "",
@@ -176,6 +174,7 @@ class GenaiLoop(SlotLoop):
     def _hand_over(self, answer: Answer, why: str) -> None:
         """Go on with an answer of the engine's as one that it does not do."""
         log.warning("an answer goes on without onnxruntime-genai's engine: %s", why)
+        self._beginnings.pop(answer, None)
         if self._lacks:
             self._lose(answer, failed(why, 1))
             return
@@ -247,7 +246,7 @@ class GenaiLoop(SlotLoop):
         ticket.started_s = ticket.started_s or time.perf_counter()
         try:
             wave.add(name, answer.tokens, answer.left, ticket.recipe, answer.constraint)
-        except self.troubles as error:  # such as a grammar that its llguidance, an older one, does not read
+        except Exception as error:  # such as a grammar that its llguidance, an older one, does not read
             self._hand_over(answer, f"the engine refuses it: {_short(str(error))}")
 
     def _spare(self, wanted: int, slot: Slot | None = None) -> None:
@@ -344,6 +343,7 @@ class GenaiLoop(SlotLoop):
         """An engine failed under *answers*; after too many of them nothing is given to engines any more."""
         self._failures += 1
         for answer in answers:
+            self._beginnings.pop(answer, None)
             if not answer.dropped:
                 self._hand_over(answer, f"the engine failed: {_short(said)}")
         if self._failures < MOST_FAILURES or self._lacks:
@@ -366,7 +366,12 @@ class GenaiLoop(SlotLoop):
         self._waves.clear()
         self._running.clear()
         self._queue.clear()
+        self._beginnings.clear()
         super()._fail(fault)
+
+    def _free(self) -> None:
+        super()._free()
+        del self._make  # which holds the model
 
 
 def failed(said: str, size: int) -> GenaiFailed:

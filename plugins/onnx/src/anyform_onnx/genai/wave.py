@@ -7,6 +7,7 @@ until all of it is over. So there a batch of requests gets an engine of its own,
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from anyform.text.sampling import Recipe
 from anyform.text.ticket import Constraint
 from anyform_onnx.genai.backend import og
 
+log = logging.getLogger("anyform.onnx")
 _EVENTS = 64
 _MOST_BLOCKED = 1000
 """Steps in a row in which nobody got a token."""
@@ -78,11 +80,14 @@ class Wave:
         return list(self._requests)
 
     def drop(self, name: int) -> None:
-        """End a request, of which nothing more is told."""
+        """End a request, of which nothing more is told. Raises nothing: its engine may have failed."""
         request = self._requests.pop(name, None)
         if request is not None:
             del self._names[request]
-            request.close()
+            try:
+                request.close()
+            except Exception as error:  # the engine goes as well then, and takes it along
+                log.warning("onnxruntime-genai did not close a request: %s", error)
 
     def step(self) -> list[Grown]:
         """Compute a token for each; blocks, and lets other threads run meanwhile. Raises RuntimeError."""
@@ -99,7 +104,7 @@ class Wave:
         return found
 
     def free(self) -> None:
-        """Give its memory back."""
+        """Give its memory back. Raises nothing."""
         for name in self.names:
             self.drop(name)
         self._engine = self._buffer = None
