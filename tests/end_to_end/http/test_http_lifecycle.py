@@ -81,6 +81,7 @@ def test_a_third_model_takes_the_place_of_the_least_recently_used(begin: Callabl
     server = begin()
     for name in ("a", "b", "a", "c"):
         assert chat(server, name).status_code == 200
+        until(lambda: not any(one["active"] for one in status(server).values()))  # used until then, answered before
     there = status(server)
     assert sorted(there) == ["a", "c"]
     assert there["a"]["estimated_bytes"] >= 2 * GIB
