@@ -401,11 +401,11 @@ def test_a_worker_that_says_nothing_is_ended(fleet: Callable[..., Fleet]) -> Non
     ask(made, "a")
     model = made.made[0]
     said: list[str] = []
-    model.quiet_s = lambda: 31.0  # type: ignore[attr-defined]
     model.kill = lambda why: (said.append(why), model.crash())  # type: ignore[attr-defined]
     model.go_on.clear()
     using = Caller(made, "a")
     until(lambda: model.running == 1)
+    model.quiet_s = lambda: 31.0  # type: ignore[attr-defined]  # last: the pool's own thread sweeps too
     made.pool.sweep()
     assert using.ended()
     assert isinstance(using.fault, WorkerDied)
@@ -418,11 +418,11 @@ def test_a_worker_that_says_nothing_is_ended_once_by_many_who_sweep(fleet: Calla
     ask(made, "a")
     model = made.made[0]
     said: list[str] = []
-    model.quiet_s = lambda: 31.0  # type: ignore[attr-defined]
     model.kill = said.append  # type: ignore[attr-defined]
     model.go_on.clear()
     using = Caller(made, "a")
     until(lambda: model.running == 1)
+    model.quiet_s = lambda: 31.0  # type: ignore[attr-defined]  # last: the pool's own thread sweeps too
     for _ in range(3):
         made.pool.sweep()
     assert len(said) == 1
