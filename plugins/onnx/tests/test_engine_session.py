@@ -16,11 +16,10 @@ pytest.importorskip("tokenizers")
 from anyform.assembly import start  # noqa: E402
 from anyform.contract.errors import Invalid, LoadFailed  # noqa: E402
 from anyform.contract.facts import Settings  # noqa: E402
-from anyform.contract.model import Stop  # noqa: E402
 from anyform.testing.onnx import Graph, write_onnx  # noqa: E402
 from anyform.testing.onnxencoder import write_encoder  # noqa: E402
 from anyform_onnx.options import read  # noqa: E402
-from anyform_onnx.session import Session, TerminatedError, arranged, open_session  # noqa: E402
+from anyform_onnx.session import Session, arranged, open_session  # noqa: E402
 
 pytestmark = pytest.mark.engine
 
@@ -176,25 +175,6 @@ def test_options_that_no_provider_takes_are_refused(called: str, hint: str, tmp_
 def test_threads_may_be_told_to_sleep_between_operators(tmp_path: Path) -> None:
     told = opened(doubling(tmp_path), spinning="false").raw.get_session_options()
     assert told.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-
-
-def test_a_stop_ends_a_run_at_its_next_operator_and_no_other(tmp_path: Path) -> None:
-    graph = Graph()
-    value = given = graph.input("x", "F32", (400, 400))
-    for _ in range(2000):
-        value = graph.node("MatMul", value, given)
-    graph.output(value, "F32", (400, 400))
-    session = opened(write_onnx(tmp_path / "model.onnx", graph), threads=1)
-    stop = Stop()
-    timer = threading.Timer(0.05, stop.set)
-    timer.start()
-    with pytest.raises(TerminatedError):
-        session.run(None, {"x": np.zeros((400, 400), np.float32)}, stop)
-    timer.join()
-    with pytest.raises(TerminatedError):
-        session.run(None, {"x": np.zeros((400, 400), np.float32)}, stop)  # it is set already
-    small = opened(doubling(tmp_path / "other"))
-    assert small.run(["y"], {"x": np.ones((1, 3), np.float32)}, Stop())[0].tolist() == [[2.0] * 3]
 
 
 def test_no_memory_is_a_memory_error(tmp_path: Path) -> None:

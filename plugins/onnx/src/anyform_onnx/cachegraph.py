@@ -107,7 +107,7 @@ class CacheGraph:
             binding.bind_output(self.logits if self.logits in session.outputs else _logits(session))
         for name in self._binds[1 if first else 0]:
             binding.bind_output(name, self.device, self.device_index)
-        with session.running(None) as options:
+        with session.running() as options:
             options.only_execute_path_to_fetches = not logits
             session.raw.run_with_iobinding(binding, options)
         found = list(binding.get_outputs())

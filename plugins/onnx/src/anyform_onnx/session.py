@@ -12,7 +12,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from anyform.contract.errors import LoadFailed
-from anyform.contract.model import Stop
 from anyform.text.processor import cores
 from anyform_onnx import provider
 from anyform_onnx.backend import onnxruntime
@@ -35,7 +34,6 @@ LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-_TERMINATED = "terminate flag"
 _NO_MEMORY = ("allocate memory", "bad_alloc", "out of memory", "out_of_memory", "bad allocation")
 
 
@@ -45,10 +43,6 @@ _NOISE = re.compile(
     r"|/\S+\.(?:cc|cu|h|cpp):\d+ [^()]*\([^()]*\)(?: const)? "
     r"|\b\w+\.(?:cc|cu|h|cpp):\d+ \w+ "
 )
-
-
-class TerminatedError(Exception):
-    """A run that its `Stop` ended."""
 
 
 class Session:
@@ -80,28 +74,25 @@ class Session:
         told = [f"{provider.short(name)} ({count} of {total} operators)" for name, count in counts.most_common()]
         return ", ".join(told)
 
-    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Array], stop: Stop | None = None) -> list[Array]:
-        """The values of *outputs*, in that order; None: of all. Blocks; ends at the next operator once *stop* is set,
-        which is to be the run's own, since it remembers each run that it was given to.
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Array]) -> list[Array]:
+        """The values of *outputs*, in that order; None: of all. Blocks.
 
-        Raises MemoryError, TerminatedError, and LoadFailed where onnxruntime fails otherwise.
+        Raises MemoryError, and LoadFailed where onnxruntime fails otherwise.
         """
-        with self.running(stop) as options:
+        with self.running() as options:
             found: list[Array] = self.raw.run(outputs, inputs, options)
         return found
 
-    def run_bound(self, binding: Any, stop: Stop | None = None) -> None:
+    def run_bound(self, binding: Any) -> None:
         """`run` with an IOBinding that `raw.io_binding()` made."""
-        with self.running(stop) as options:
+        with self.running() as options:
             self.raw.run_with_iobinding(binding, options)
 
     @contextmanager
-    def running(self, stop: Stop | None) -> Iterator[Any]:
+    def running(self) -> Iterator[Any]:
         """RunOptions for one run, whose errors become ours."""
         options = onnxruntime.RunOptions()
         options.log_severity_level = _NOTHING
-        if stop is not None:
-            stop.when_set(lambda: setattr(options, "terminate", True))
         try:
             yield options
         except Exception as error:  # onnxruntime has one class for each of its codes, and no common one
@@ -200,8 +191,6 @@ def _failed(error: Exception, model: str) -> Exception:
     said = str(error)
     if isinstance(error, MemoryError) or any(sign in said.lower() for sign in _NO_MEMORY):
         return MemoryError(f"onnxruntime got no memory to run {model}")
-    if _TERMINATED in said:
-        return TerminatedError(said)
     return LoadFailed(
         f"onnxruntime failed running {model}: {_sentence(said)}", "Try another variant of it, or other providers."
     )
