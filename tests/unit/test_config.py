@@ -48,6 +48,13 @@ def test_without_file_or_variable_defaults_stand_and_pydantic_stays_out() -> Non
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_folder_for_pictures_lies_beside_the_file() -> None:
+    written('[server]\nimages_folder = "made"\nimages_keep_s = 60')
+    found = config.load()
+    assert found.images_folder == Path.cwd() / "made"
+    assert found.server.images_folder == str(Path.cwd() / "made")
+
+
 def test_every_table_of_the_file() -> None:
     home = Path.home()
     written(
@@ -78,6 +85,7 @@ def test_every_table_of_the_file() -> None:
     assert found.models.paths == (Path.cwd() / "a.gguf", home / "b.gguf")
     assert found.models.folders == (Path("/srv/models").absolute(),)
     assert found.server.media_folders == (Path.cwd() / "pictures", Path("/srv/pictures").absolute())
+    assert found.images_folder == Path.cwd() / "learnt" / "images"
     assert found.models.aliases == {"small": "qwen3:Q4_K_M"}
     assert found.defaults == Settings(context=4096)
     assert found.model == {"qwen3:Q4_K_M": ModelConfig(parallel=2, options={"gpu_layers": 3})}

@@ -14,6 +14,11 @@ def test_a_family_gives_its_name_to_codes() -> None:
     assert severities == [Severity.CRITICAL, Severity.WARNING, Severity.INFO]
 
 
+def test_a_finding_without_a_family_is_adopted() -> None:
+    made = Family("gguf").adopted(Family("").warning("short", "a"))
+    assert (made.code, made.severity, made.text) == ("gguf.short", Severity.WARNING, "a")
+
+
 def test_halves_of_characters_are_replaced() -> None:
     assert Family("m").note("x", "name \ud800").text == "name ?"
 

@@ -176,6 +176,12 @@ class Config:
         return self.state or cache_folder()
 
     @property
+    def images_folder(self) -> Path:
+        """Where a server keeps pictures to be fetched."""
+        named = self.server.images_folder
+        return Path(named) if named else self.state_folder / "images"
+
+    @property
     def stores(self) -> Stores:
         """Where the stores of this machine lie, by the settings, else by each store's own variables and customs."""
         return Stores(

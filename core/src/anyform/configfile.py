@@ -28,7 +28,8 @@ Location = tuple[int | str, ...]
 
 LOWEST: dict[Any, dict[str, float]] = {
     HttpConfig: {
-        "port": 0, "body_bytes": 1, "media_bytes": 0, "speech_letters": 1, "fetch_s": 1, "queue": 0, "grace_s": 0,
+        "port": 0, "body_bytes": 1, "media_bytes": 0, "speech_letters": 1, "images_bytes": 0, "images_keep_s": 1,
+        "fetch_s": 1, "queue": 0, "grace_s": 0,
     },
     Settings: {"context": 1, "parallel": 1},
     ModelConfig: {"context": 1, "parallel": 1},
@@ -157,6 +158,7 @@ def _placed(config: Config, file: Path | None) -> Config:
         config.server,
         default_model=config.default_model,
         media_folders=tuple(map(place, config.server.media_folders)),
+        images_folder=str(place(Path(config.server.images_folder))) if config.server.images_folder else "",
     )
     return replace(config, server=server, models=models, log=log, command=commands, state=state)
 

@@ -29,6 +29,10 @@ class Family:
         """What is good to know."""
         return self._made(code, Severity.INFO, text)
 
+    def adopted(self, finding: Finding) -> Finding:
+        """*finding*, whose code has no name of a family, as one of this."""
+        return self._made(finding.code, finding.severity, finding.text)
+
     def _made(self, code: str, severity: Severity, text: str) -> Finding:
         whole = text.encode("utf-8", "replace").decode("utf-8")  # names in files may hold halves of characters
         return Finding(code=f"{self._before}{code}", severity=severity, text=whole)

@@ -16,10 +16,11 @@ import pytest
 
 from anyform.contract.facts import Severity
 from anyform.kernel.files import FolderFiles
+from anyform.pretrained import safetensors
 from anyform.testing.damage import distorted
 from anyform.testing.safetensors import CHATML, write_adapter, write_bert, write_llama
 from anyform.workers.wire import Decoder, pack
-from anyform_hf_transformers import plugin, safetensors
+from anyform_hf_transformers import plugin
 
 SEED = 20_241
 FILES = 1000

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from anyform.testing.gguf import write_llama
+from anyform.testing.painting import write_pipeline
 
 HEAVY = [
     "fastapi",
@@ -22,6 +23,10 @@ HEAVY = [
     "asyncio",
     "numpy",
     "torch",
+    "diffusers",
+    "PIL",
+    "diffusers",
+    "PIL",
     "llama_cpp",
     "llguidance",
     "jinja2",
@@ -45,6 +50,7 @@ sys.exit(code)
 def test_no_engine_and_no_web_framework(cli: Any, echo: Callable[..., Path], command: str, tmp_path: Path) -> None:
     path = echo(tasks=["chat", "speak"])
     write_llama(tmp_path / "tiny.gguf")
+    write_pipeline(tmp_path / "paints", variants=("", "fp16"))
     folder = ["--models", str(tmp_path)]
     takes = {"--help": [], "plugins": [], "list": folder, "voices": folder}
     more = takes.get(command, [str(path)])

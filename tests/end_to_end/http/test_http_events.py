@@ -192,3 +192,37 @@ def test_the_log_is_free_of_complaints_about_readers(running: Any, caplog: pytes
     stream.close()
     until(lambda: not running.server.events.readers)
     assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+def test_what_is_passed_on_is_told_to_who_reads_and_not_kept(running: Any, watch: Callable[..., Watch]) -> None:
+    running.runtime.news.tell("loading", "m")
+    stream = watch("/runtime/events?after=0")
+    assert stream.event()[:2] == (1, "loading")
+
+    def pass_on() -> None:
+        for done in range(600):
+            running.service.watchers.pass_on("step", "m", done=done)
+
+    running.service.watchers.readers.copy().pop()._loop.call_soon_threadsafe(pass_on)
+    block = stream.next()
+    assert set(block) == {"event", "data"}
+    assert (block["event"], json.loads(block["data"])["done"]) == ("step", 0)
+    running.runtime.news.tell("loaded", "m")
+    last, told = 0, 1
+    while (block := stream.next())["event"] == "step":
+        last, told = json.loads(block["data"])["done"], told + 1
+    assert (block["event"], block["id"]) == ("loaded", "2")  # a reader that lags misses steps, and nothing else
+    assert told == last + 1 == 512
+    late = watch("/runtime/events?after=0")
+    assert [late.event()[:2] for _ in range(2)] == [(1, "loading"), (2, "loaded")]
+
+
+def test_what_has_no_number_is_no_gap(running: Any, watch: Callable[..., Watch]) -> None:
+    running.runtime.news.tell("loading", "m")
+    stream = watch("/runtime/events?after=0")
+    assert stream.event()[:2] == (1, "loading")
+    reader = running.service.watchers.readers.copy().pop()
+    reader._loop.call_soon_threadsafe(running.service.watchers.pass_on, "step", "m")
+    assert stream.next()["event"] == "step"
+    running.runtime.news.tell("loaded", "m")
+    assert stream.event()[:2] == (2, "loaded")

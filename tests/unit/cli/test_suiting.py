@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from anyform.cli.suiting import check_hearing, check_speaking, hears, in_words, speaks
+from anyform.cli.suiting import check_hearing, check_painting, check_speaking, hears, in_words, paints, speaks
 from anyform.contract.errors import Fault, Invalid, Unsupported
 from anyform.contract.facts import Metadata
+from anyform.contract.jobs import Image
 
 VOICES = [{"id": "af_heart", "language": "en-US"}, {"id": "bf_emma", "language": "en-GB"}]
 SPEAKS = {"voices": VOICES, "speeds": [0.5, 2.0]}
@@ -82,3 +83,30 @@ def test_what_it_has_not_is_told(asked: tuple[str, float, str], param: str) -> N
 )
 def test_a_refusal_is_told_in_the_command_lines_words(message: str, file: str, said: str) -> None:
     assert in_words(Invalid(message, "Mend it."), file) == said
+
+
+PAINTS = {"unit": 8, "schedulers": ["DDIMScheduler", "EulerDiscreteScheduler"]}
+
+
+def test_sides_and_schedulers_that_it_has_may_be_asked_for() -> None:
+    check_painting("m", known(**PAINTS), Image(prompt="x"))
+    check_painting("m", known(**PAINTS), Image(prompt="x", width=64, height=8, scheduler="DDIMScheduler"))
+    check_painting("m", known(), Image(prompt="x", width=17, scheduler="any"))  # of which nothing is said
+    check_painting("m", known(**PAINTS), Image(prompt="x", scheduler="euler_a"))  # which the engine may know
+    assert paints(known(**PAINTS), "") == paints(known(**PAINTS), "DDIMScheduler") == 1
+    assert paints(known(**PAINTS), "x") == paints(known(), "x") == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"width": 17}, "the width is 17. The sides of what m paints are multiples of 8, such as 16."),
+        ({"height": 3}, "the height is 3. The sides of what m paints are multiples of 8, such as 8."),
+        ({"scheduler": "EulerScheduler"}, "no scheduler 'EulerScheduler'. Near it are EulerDiscreteScheduler"),
+        ({"scheduler": "XScheduler"}, "m has no scheduler 'XScheduler'."),
+    ],
+)
+def test_others_are_told(wanted: dict[str, Any], told: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        check_painting("m", known(**PAINTS), Image(prompt="x", **wanted))
+    assert told in str(refused.value)

@@ -64,6 +64,7 @@ def test_pictures_come_in_several_forms(value: object, expected: Picture) -> Non
         ("@@@@", WrongValue, "image", "it is not base64"),
         ("A", WrongValue, "image", "it is not base64"),
         ("äääää", WrongValue, "image", "it is not base64"),
+        (Written("fox.png"), WrongValue, "image", "With curl, write -F image=@NAME"),
         ("data:image/png;base64,", WrongValue, "image", "it is empty"),
         ("data:image/png,x", WrongValue, "image", "the data: URL is not base64"),
         ("data:", WrongValue, "image", "the data: URL is not base64"),

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from anyform.contract.errors import Invalid, OutOfMemory
-from anyform.contract.events import Done, Progress, Reasoning, Text, Usage, Vector
+from anyform.contract.events import Blob, Done, Progress, Reasoning, Text, Usage, Vector
 from anyform.http import metrics
 from anyform.http.gate import Gate
 from anyform.http.metrics import Metrics
@@ -117,6 +117,26 @@ def test_what_has_no_tokens_has_no_first_one(made: Metrics) -> None:
     value = told(made)
     assert value("tokens_total", model="owner/m", backend="", kind="prompt") == 3
     assert value("first_token_seconds_count", model="owner/m", backend="") is None
+
+
+def test_pictures_are_counted_with_the_time_that_each_took(made: Metrics, clock: Clock) -> None:
+    meter = made.begin("/v1/images/generations", "m")
+    clock.now += 0.3
+    meter.take(
+        0, [Progress(stage="step", done=1, total=2), Blob(data=b"", media_type="image/png", extra={"partial": 0})]
+    )
+    clock.now += 0.2
+    meter.take(0, [Blob(data=b"", media_type="image/png")])
+    meter.take(0, [Blob(data=b"", media_type="image/webp", index=1), Done(generate_s=6.0)])
+    meter.end("ok")
+    sound = made.begin("/v1/audio/speech", "m")
+    sound.take(0, [Blob(data=b"", media_type="audio/pcm"), Done(generate_s=1.0)])
+    value, by = told(made), {"model": "owner/m", "backend": ""}
+    assert value("pictures_total", **by) == 2
+    assert value("picture_seconds_count", **by) == 2
+    assert value("picture_seconds_sum", **by) == pytest.approx(6.0)
+    assert value("first_token_seconds_count", **by) == 2
+    assert value("first_token_seconds_sum", **by) == pytest.approx(0.3)
 
 
 def test_a_client_cannot_make_labels(made: Metrics) -> None:

@@ -98,6 +98,13 @@ def test_preference_comes_before_points_and_ties_go_by_name() -> None:
     assert [verdict.plugin for verdict in rank(twins, NEED).verdicts] == ["a", "b"]
 
 
+def test_what_has_no_context_is_told_without_one() -> None:
+    wide = replace(LLAMA, estimate=MemoryEstimate(weights_bytes=30 * GIB), settings=Settings(parallel=4),
+                   context=Context(tokens=None, why="", fits=False))  # fmt: skip
+    refusal = judge(MATCH, MODEL, [], wide, NEED).refusal
+    assert refusal.startswith("needs 30.0 GiB; cuda:0 has 22.0 GiB free. Try")
+
+
 @pytest.mark.parametrize(("gib", "points"), [(2, 20), (11, 20), (12, 10), (17, 10), (18, 5), (21, 5)])
 def test_memory_points(gib: int, points: int) -> None:
     verdict = judge(MATCH, MODEL, [], replace(LLAMA, estimate=MemoryEstimate(weights_bytes=gib * GIB)), NEED)

@@ -38,6 +38,7 @@ class TestEcho(PluginConformance):
             write_echo(folder / "slow", options={"delay_s": 0.001}, name="slow one"),
             write_echo(folder / "chatty", tasks=["chat"]),
             write_echo(folder / "seeing", tasks=["caption", "answer", "classify", "zero_shot"], features=["vision"]),
+            write_echo(folder / "painting", tasks=["image", "edit_image", "vary_image"], options={"delay_s": 0.001}),
         ]
 
     def jobs(self, metadata: Metadata) -> list[Job]:
@@ -52,7 +53,7 @@ class TestEcho(PluginConformance):
 
     def long_job(self, metadata: Metadata) -> Job | None:
         if "complete" not in metadata.tasks:
-            return None
+            return super().long_job(metadata) if "image" in metadata.tasks else None
         return Complete(prompt="again and again", generation=Generation(ignore_eos=True))
 
 

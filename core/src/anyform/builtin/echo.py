@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from anyform.builtin import echo_speech
+from anyform.builtin import echo_picture, echo_speech
 from anyform.contract.errors import Invalid
 from anyform.contract.facts import (
     BackendInfo,
@@ -33,7 +33,17 @@ ANYFORM_CONTRACT = 1
 
 TEXT_TASKS = ("chat", "complete", "embed", "rerank")
 """What a model does whose file does not say it."""
-TASKS = (*TEXT_TASKS, "classify", "zero_shot", "caption", "answer", "transcribe", "translate", "speak")
+TASKS = (
+    *TEXT_TASKS,
+    "classify",
+    "zero_shot",
+    "caption",
+    "answer",
+    "transcribe",
+    "translate",
+    "speak",
+    *echo_picture.TASKS,
+)
 FEATURES = ("tools", "thinking")
 """Those too."""
 SIGHT = "vision"
@@ -44,11 +54,11 @@ MAGIC = re.compile(rb'\s*\{\s*"format"\s*:\s*"echo"')
 SUFFIXES = (".echo.json", ".echo")
 
 OPTIONS: Mapping[str, type | tuple[type, ...]] = {
-    "delay_s": (int, float),  # before each token
+    "delay_s": (int, float),  # before each token, and each step of a picture
     "load_delay_s": (int, float),
     "memory_bytes": int,  # what the estimate says
     "careful": bool,
-    "crash": str,  # load, first, or after:N tokens: the process kills itself
+    "crash": str,  # load, first, or after:N tokens or steps: the process kills itself
     "crash_unless": str,  # the option that prevents it, to try reductions with
     "runs_on": str,  # what it says that it computes on
     "warning": str,  # what it says about its load
@@ -111,6 +121,7 @@ def extract_metadata(files: ModelFiles, match: FormatMatch) -> Metadata:
         extra={
             "options": {key: data["options"][key] for key in FILE_OPTIONS if key in data.get("options", {})},
             **(_speech() if "speak" in data.get("tasks", ()) else {}),
+            **(echo_picture.FACTS if set(echo_picture.TASKS) & set(data.get("tasks", ())) else {}),
         },
     )
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from anyform.builtin import echo_speech
+from anyform.builtin.echo_easel import Easel
 from anyform.contract.errors import Closed, ContextExceeded, Invalid, Unsupported
 from anyform.contract.events import (
     Blob,
@@ -38,8 +39,10 @@ from anyform.contract.jobs import (
     Chat,
     Classify,
     Complete,
+    EditImage,
     Embed,
     Generation,
+    Image,
     Job,
     Message,
     Part,
@@ -50,6 +53,7 @@ from anyform.contract.jobs import (
     Tool,
     Transcribe,
     Translate,
+    VaryImage,
     ZeroShot,
 )
 from anyform.contract.jobs import Text as Words
@@ -90,6 +94,7 @@ class EchoModel:
         self._slots = threading.Semaphore(parallel)
         self._closed = threading.Event()
         self._produced = itertools.count(1)
+        self._easel = Easel(self._step, self._cancelled)
 
     def generate(self, job: Job, stop: Stop) -> Iterator[Event]:
         if job.task not in self._tasks:
@@ -111,6 +116,8 @@ class EchoModel:
                 return self._transcribe(job, stop)
             case Speak():
                 return self._speak(job, stop)
+            case Image() | EditImage() | VaryImage():
+                return self._easel.paint(job, stop)
         raise Unsupported(f"echo does not {job.task}.", f"It can {', '.join(self._tasks)}.")
 
     def close(self) -> None:

@@ -7,11 +7,13 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from anyform import mainmemory
 from anyform.contract.facts import Device
 from anyform.contract.hooks import hookimpl
+from anyform.mainmemory import cgroups, read
 
 ANYFORM_CONTRACT = 1
 
@@ -68,27 +70,20 @@ def _cpu() -> Device:
 
 def linux_cpu(root: Path) -> Device:
     """The CPU from /proc and /sys under *root*. Memory limits of the control group count as the machine's own."""
-    info = _read(root / "proc/cpuinfo")
-    memory = {
-        key: int(value) * 1024 for key, value in re.findall(r"^(\w+):\s+(\d+) kB", _read(root / "proc/meminfo"), re.M)
-    }
-    total = memory.get("MemTotal", 0)
-    free = memory.get("MemAvailable", memory.get("MemFree", 0))
-    for limit, used in _cgroup_limits(root):
-        if limit < total:
-            total, free = limit, min(free, max(0, limit - used))
+    info = read(root / "proc/cpuinfo")
+    total, free = mainmemory.linux(root)
     return Device(
         kind="cpu",
         name=_cpu_name(info, root),
         total_bytes=total,
-        free_bytes=min(free, total),
+        free_bytes=free,
         extra={"flags": _flags(info), "cores": _cores(root), "physical_cores": _physical_cores(info)},
     )
 
 
 def _cpu_name(info: str, root: Path) -> str:
     named = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", info, re.M)
-    board = _read(root / "proc/device-tree/model").strip("\0\n ")
+    board = read(root / "proc/device-tree/model").strip("\0\n ")
     return (named.group(1).strip() if named else board) or _architecture()
 
 
@@ -113,42 +108,11 @@ def _physical_cores(info: str) -> int:
 def _cores(root: Path) -> int:
     """Processors that this process may use: its affinity, and the quota of its control group."""
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for folder in _cgroup_folders(root, ""):
-        quota = re.match(r"(\d+) (\d+)", _read(folder / "cpu.max"))
+    for folder in cgroups(root, ""):
+        quota = re.match(r"(\d+) (\d+)", read(folder / "cpu.max"))
         if quota and int(quota.group(2)):
             mine = min(mine, math.ceil(int(quota.group(1)) / int(quota.group(2))))
     return max(1, mine)
-
-
-def _cgroup_limits(root: Path) -> Iterator[tuple[int, int]]:
-    """(limit, bytes in use that cannot be reclaimed) of each control group that this process lies in.
-
-    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory and .../cgroup-v1/memory.html
-    """
-    for folder in _cgroup_folders(root, ""):
-        yield from _limit(folder, "memory.max", "memory.current", "inactive_file")
-    for folder in _cgroup_folders(root, "memory"):
-        yield from _limit(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-
-
-def _limit(folder: Path, limit: str, used: str, reclaimable: str) -> Iterator[tuple[int, int]]:
-    said = _read(folder / limit).strip()
-    if said.isdigit():
-        cache = re.search(rf"^{reclaimable} (\d+)$", _read(folder / "memory.stat"), re.M)
-        in_use = int(_read(folder / used).strip() or 0) - (int(cache.group(1)) if cache else 0)
-        yield int(said), max(0, in_use)
-
-
-def _cgroup_folders(root: Path, controller: str) -> list[Path]:
-    """The control group of this process, and its ancestors. *controller*: "" for version 2, else one of version 1."""
-    top = root / "sys/fs/cgroup" / controller
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if controller in names.split(","):
-            inside = top / path.lstrip("/")
-            return [inside, *(parent for parent in inside.parents if parent.is_relative_to(top))]
-    return []
 
 
 def mac_cpu(ask: Ask) -> Device:
@@ -240,13 +204,6 @@ def windows_cpu() -> Device:
 
 _WINDOWS_FLAGS = {"sse4_2": 38, "avx": 39, "avx2": 40, "avx512f": 41, "asimd": 19, "asimddp": 43}
 """PF_* of winnt.h, for IsProcessorFeaturePresent."""
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _number(text: str) -> int:

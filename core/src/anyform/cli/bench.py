@@ -71,9 +71,13 @@ def execute(args: Namespace) -> int:
     if args.parallel is None:
         args.parallel = args.concurrency
     with opened_for(args, "here" if args.here else "worker") as (runtime, name):
-        if "complete" not in runtime.metadata(runtime.find(name)).tasks:
+        tasks = runtime.metadata(runtime.find(name)).tasks
+        if "complete" not in tasks:
             raise Unsupported(
-                f"{name} does not continue text, so it has no tokens a second.", "Take a model that chats or completes."
+                f"{name} does not continue text, so it has no tokens a second.",
+                "`anyform imagine` tells the seconds of a picture."
+                if "image" in tasks
+                else "Take a model that chats or completes.",
             )
         load_s = load(runtime, name, _job(args, 0))
         backend = next((one.backend for one in runtime.loaded() if one.model == name), "")

@@ -20,12 +20,22 @@ if TYPE_CHECKING:
 Suits: TypeAlias = "Callable[[Metadata], int]"
 """How well a model suits what is asked for; more is better, beside size."""
 
-DOES = {"transcribe": "writes down speech", "translate": "translates speech", "speak": "speaks"}
+DOES = {
+    "transcribe": "writes down speech",
+    "translate": "translates speech",
+    "speak": "speaks",
+    "image": "paints",
+    "edit_image": "changes pictures",
+    "vary_image": "varies pictures",
+}
 """What a model that does a task does."""
 PULL = {
     "transcribe": "anyform pull Systran/faster-whisper-small",
     "translate": "anyform pull Systran/faster-whisper-small",
     "speak": "anyform pull onnx-community/Kokoro-82M-v1.0-ONNX:fp32",
+    **dict.fromkeys(
+        ("image", "edit_image", "vary_image"), "anyform pull stable-diffusion-v1-5/stable-diffusion-v1-5:F16"
+    ),
 }
 """What fetches one to begin with."""
 

@@ -81,7 +81,12 @@ def _value(found: Config, name: str, value: Any) -> Any:
     """What is used where a setting leaves it to the platform."""
     if value not in (None, ""):
         return document.plain(value)
-    left = {"state": found.state_folder, "models.home": found.stores.home, "url": found.server_url}
+    left = {
+        "state": found.state_folder,
+        "models.home": found.stores.home,
+        "server.images_folder": found.images_folder,
+        "url": found.server_url,
+    }
     return document.plain(left.get(name, value))
 
 

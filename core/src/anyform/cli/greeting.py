@@ -93,7 +93,7 @@ def _runs_on(decision: Decision) -> Cell:
 
 
 def _example(runtime: Runtime, url: str, decisions: Mapping[str, Decision | Fault]) -> str:
-    """A request that works, for the first model that can run and that chats, completes, hears or speaks."""
+    """A request that works, for the first model that can run and that chats, completes, hears, speaks or paints."""
     for name, decided in decisions.items():
         if isinstance(decided, Fault) or decided.plan is None:
             continue
@@ -107,6 +107,8 @@ def _example(runtime: Runtime, url: str, decisions: Mapping[str, Decision | Faul
             return f"curl {url}/v1/audio/transcriptions -F {quote(f'model={name}')} -F file=@speech.mp3"
         if "speak" in tasks:
             return f"{_curl(f'{url}/v1/audio/speech', {'model': name, 'input': 'Hello!'})} -o speech.mp3"
+        if "image" in tasks:
+            return _curl(f"{url}/v1/images/generations", {"model": name, "prompt": "A red fox"})
     return f"curl {url}/v1/models"
 
 

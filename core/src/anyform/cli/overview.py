@@ -5,6 +5,7 @@ COMMANDS = {
     "serve": ("[PATH ...]", "serve models over HTTP, as OpenAI does"),
     "transcribe": ("FILE ...", "write down what is said in sounds"),
     "say": ("[TEXT ...]", "have a model speak a text into a file"),
+    "imagine": ("[PROMPT ...]", "have a model paint a picture into a file"),
     "voices": ("[MODEL]", "the voices of the models that speak"),
     "pull": ("MODEL", "fetch a model from the hub"),
     "list": ("", "the models that are known"),

@@ -186,4 +186,6 @@ def _instead(tasks: Sequence[str], typed: str) -> str:
         return f"Write `anyform transcribe FILE --model {quote(typed)}`."
     if "speak" in tasks:
         return f"Write `anyform say TEXT -o speech.mp3 --model {quote(typed)}`."
+    if "image" in tasks:
+        return f"Write `anyform imagine PROMPT -o picture.png --model {quote(typed)}`."
     return "Serve it, and use the endpoint for that task."

@@ -75,6 +75,7 @@ def _configured(args: Namespace) -> Config:
     server = replace(
         found.server,
         allowed_hosts=(*found.server.allowed_hosts, *args.allow_host),
+        images_folder=str(found.images_folder),
         **{name: value for name, value in asked.items() if value is not None},
     )
     log = {"level": args.log_level, "file": args.log_file, "format": args.log_format}

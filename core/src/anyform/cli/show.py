@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 LONG = 200
 FEW = 8
-"""Languages and voices that are told of many."""
-SOUND = ("languages", "voices", "sample_rate", "speeds")
-"""What models that hear or speak say of themselves beyond the others; told in rows of its own."""
+"""Languages, voices and schedulers that are told of many."""
+OWN = ("languages", "voices", "sample_rate", "speeds", "width", "height", "unit", "steps", "scheduler", "schedulers")
+"""What models that hear, speak or paint say of themselves beyond the others; told in rows of its own."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -43,8 +43,8 @@ def execute(args: Namespace) -> int:
     if args.json:
         document.show(_document(entry, metadata, findings, decision, memory))
     else:
-        rows = _rows(entry, metadata, decision, memory)
-        _print(output(), entry, metadata, findings, [*rows, *_sound_rows(args.model, metadata.extra)], args.long)
+        own = (*_sound_rows(args.model, metadata.extra), *_picture_rows(metadata.extra))
+        _print(output(), entry, metadata, findings, [*_rows(entry, metadata, decision, memory), *own], args.long)
     return 1 if any(finding.severity is Severity.CRITICAL for finding in findings) else 0
 
 
@@ -82,7 +82,7 @@ def _print(
     terminal.line(terminal.paint(entry.name, "cyan"))
     pairs(terminal, [(name, value) for name, value in rows if value])
     _section(terminal, "files", [(name, "") for name in entry.match.files])
-    more = {name: value for name, value in metadata.extra.items() if name not in SOUND}
+    more = {name: value for name, value in metadata.extra.items() if name not in OWN}
     _section(terminal, "more", [(name, _short(value, long)) for name, value in _flat(more)])
     _section(terminal, "its store says", [(name, _short(value, long)) for name, value in _flat(entry.about)])
     _section(terminal, "findings", [(one.severity.name.lower(), (one.text, STYLES[one.severity])) for one in findings])
@@ -132,6 +132,20 @@ def _sound_rows(typed: str, extra: Mapping[str, Any]) -> list[tuple[str, Cell]]:
         ("voices", _few(voices) + listed),
         ("sample rate", f"{extra['sample_rate']} a second" if extra.get("sample_rate") else ""),
         ("speeds", f"{speeds[0]:g} to {speeds[1]:g}" if len(speeds) == 2 else ""),
+    ]
+
+
+def _picture_rows(extra: Mapping[str, Any]) -> list[tuple[str, Cell]]:
+    """How large a model paints, in how many steps, and how."""
+    told = (
+        f"{extra['width']} x {extra['height']}" if "width" in extra and "height" in extra else "",
+        f"sides in multiples of {extra['unit']}" if "unit" in extra else "",
+        f"{extra['steps']} steps" if "steps" in extra else "",
+    )
+    return [
+        ("pictures", ", ".join(one for one in told if one)),
+        ("scheduler", str(extra.get("scheduler", ""))),
+        ("schedulers", _few(extra.get("schedulers"))),
     ]
 
 

@@ -12,7 +12,10 @@ from anyform.sound import language as whisper
 
 if TYPE_CHECKING:
     from anyform.contract.facts import Metadata
+    from anyform.contract.jobs import Image
 
+CLASS = "Scheduler"
+"""How the names of schedulers' classes end."""
 _SHOWN = 12
 _LETTERS = 60
 _WEIGHT = re.compile(r"\([^()]*\)")
@@ -59,6 +62,29 @@ def check_speaking(name: str, known: Metadata, voice: str, speed: float, languag
     if language and ids and not _reads(known, language):
         told = f"It speaks {_listed(_spoken(known))}."
         raise Invalid(f"{name} does not speak {language[:_LETTERS]!r}.", told, param="language")
+
+
+def paints(known: Metadata, scheduler: str) -> int:
+    """Whether a model has *scheduler*, where one is asked for."""
+    return not scheduler or scheduler in known.extra.get("schedulers", ())
+
+
+def check_painting(name: str, known: Metadata, wanted: Image) -> None:
+    """Raises Invalid where model *name* says which sides and schedulers it can, and what is wanted is none of them.
+
+    Only names of classes are judged: an engine may know short ones (`euler_a`), and refuses others itself.
+    """
+    unit, schedulers = known.extra.get("unit"), known.extra.get("schedulers", ())
+    for field, side in (("width", wanted.width), ("height", wanted.height)):
+        if side and unit and side % unit:
+            near = max(unit, round(side / unit) * unit)
+            told = f"The sides of what {name} paints are multiples of {unit}, such as {near}."
+            raise Invalid(f"the {field} is {side}.", told, param="size")
+    if wanted.scheduler.endswith(CLASS) and schedulers and wanted.scheduler not in schedulers:
+        like = [one for one in schedulers if wanted.scheduler.lower() in one.lower()]
+        close = like or get_close_matches(wanted.scheduler, schedulers, n=3, cutoff=0.5)
+        hint = f"Near it are {', '.join(close)}." if close else f"There are {', '.join(schedulers)}."
+        raise Invalid(f"{name} has no scheduler {wanted.scheduler[:_LETTERS]!r}.", hint, param="scheduler")
 
 
 def in_words(fault: Fault, file: str = "") -> str:

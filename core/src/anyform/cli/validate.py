@@ -60,11 +60,17 @@ def _verdicts(config: Config, target: str) -> list[dict[str, Any]]:
     try:
         with opened(replace(config, models=alone)) as runtime:
             entries = runtime.library.entries()
-            if not path.is_dir() or (len(entries) == 1 and _lies_at(entries[0], path)):
+            if not path.is_dir() or _are_variants(entries, path):
                 return _all(runtime, entries)
     except UnknownFormat as stranger:
         return (_all_of(listed) if path.is_dir() else []) or [_unknown(target, stranger)]
     return _all_of(listed)
+
+
+def _are_variants(entries: Sequence[Entry], path: Path) -> bool:
+    """Whether all is one model in *path* itself."""
+    one = {entry.match.name for entry in entries} == {""} or len(entries) == 1
+    return one and all(_lies_at(entry, path) for entry in entries)
 
 
 def _lies_at(entry: Entry, path: Path) -> bool:

@@ -220,7 +220,14 @@ class Answer:
 
 @fact
 class Image:
-    """Make pictures from a prompt. Yields Progress and one Blob a picture; then Done. Sizes in pixels."""
+    """Make pictures from a prompt. Yields Progress and Blob; then Done. Sizes in pixels.
+
+    First comes Progress(stage="queue", total=ahead), as soon as all is known to be valid and to fit, and again whenever
+    fewer jobs are ahead; then Progress(stage="step", done, total) after each step, counted over all n pictures. Of a
+    finished picture there is one Blob, whose `extra` has `seed`, `width`, `height`, `steps` and `scheduler`; of one
+    that is not finished its `extra` has `partial`, 0, 1, ... Metadata.extra may have `width`, `height` (the sizes that
+    it was trained for), `unit` (sides are multiples of it), `steps` and `scheduler`.
+    """
 
     task: ClassVar[str] = "image"
     prompt: str
@@ -229,32 +236,45 @@ class Image:
     width: int | None = None
     height: int | None = None
     steps: int | None = None
+    quality: str = ""
+    """low, medium or high: fewer steps or more than the model's own, where `steps` is None."""
     guidance: float | None = None
     seed: int | None = None
+    """Of picture 0; picture i has seed + i, so that each can be made again alone. None: drawn, and told."""
     scheduler: str = ""
+    loras: Mapping[str, float] = field(default_factory=dict)
+    """Add-ons that the model was loaded with, by name, with the weight of each; others have none."""
+    partials: int = 0
+    """How many unfinished states of each picture to yield."""
     media_type: str = "image/png"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    compression: int | None = None
+    """Of image/jpeg and image/webp: 0 (smallest file) to 100 (best picture)."""
 
 
 @fact
 class EditImage:
-    """Change a picture by a prompt; white in `mask` is repainted. Yields as Image does."""
+    """Change a picture by a prompt; with `mask` only what is transparent in it, or white in one without transparency.
+
+    Without a size the picture's own is kept, as far as the model can. Yields as Image does.
+    """
 
     task: ClassVar[str] = "edit_image"
     pictures: tuple[Picture, ...]
     image: Image
     mask: Picture | None = None
     strength: float | None = None
+    """How far from the picture: above 0, to 1, where nothing of it is left. None: the engine's own."""
 
 
 @fact
 class VaryImage:
-    """Make variations of a picture. Yields as Image does."""
+    """Make variations of a picture. The prompt may be empty. Yields as Image does."""
 
     task: ClassVar[str] = "vary_image"
     picture: Picture
     image: Image
     strength: float | None = None
+    """As in EditImage."""
 
 
 @fact

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from anyform.contract.errors import Fault, Unsupported
+from anyform.contract.jobs import EditImage, Image, VaryImage
 
 if TYPE_CHECKING:
     from anyform.contract.facts import Metadata
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Models that are named."""
+VERBS = {Image.task: "make pictures", EditImage.task: "edit pictures", VaryImage.task: "vary pictures"}
+"""What models do, where the task's own name is no verb."""
 
 
 def told(runtime: Runtime, refusal: Unsupported, task: str) -> Unsupported:

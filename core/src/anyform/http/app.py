@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from anyform import __version__
 from anyform.contract.errors import Fault
-from anyform.contract.jobs import Speak, Transcribe, Translate
+from anyform.contract.jobs import EditImage, Image, Speak, Transcribe, Translate, VaryImage
 from anyform.http import (
     chat,
     classification,
@@ -25,6 +25,8 @@ from anyform.http import (
     embedding,
     fault,
     fields,
+    gallery,
+    image,
     multimodal,
     rerank,
     speech,
@@ -34,7 +36,6 @@ from anyform.http import (
 from anyform.http.arrival import Bounded
 from anyform.http.config import HttpConfig
 from anyform.http.control import Control
-from anyform.http.events import Events
 from anyform.http.guard import Guard
 from anyform.http.hardware import Machine
 from anyform.http.health import Health
@@ -56,6 +57,9 @@ TASKS = {
     "/v1/audio/transcriptions": Transcribe.task,
     "/v1/audio/translations": Translate.task,
     "/v1/audio/speech": Speak.task,
+    "/v1/images/generations": Image.task,
+    "/v1/images/edits": EditImage.task,
+    "/v1/images/variations": VaryImage.task,
 }
 """Resources that few models serve: who names none means one that does."""
 
@@ -81,7 +85,7 @@ def create(runtime: Runtime, config: HttpConfig | None = None, pulls: Pulls | No
     _add_jobs(app, service)
     app.state.sockets = speechsocket.Sockets(service)
     app.add_api_websocket_route(speechsocket.PATH, app.state.sockets.open)
-    app.state.events, installed = Events(runtime.news), Installed(service, app)
+    app.state.events, installed = service.watchers, Installed(service, app)
     _add_rest(app, service, installed)
     installed.add_routes()
     return app
@@ -89,7 +93,9 @@ def create(runtime: Runtime, config: HttpConfig | None = None, pulls: Pulls | No
 
 @asynccontextmanager
 async def _lifespan(service: Service, app: FastAPI) -> AsyncIterator[None]:
+    await service.threads.quick(service.gallery.sweep)
     yield
+    service.gallery.close()
     service.metrics.close()
     service.threads.close()
 
@@ -110,6 +116,9 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         "/v1/audio/transcriptions": transcription.read,
         "/v1/audio/translations": transcription.read_translation,
         "/v1/audio/speech": partial(speech.read, letters=service.config.speech_letters),
+        "/v1/images/generations": partial(image.read, gallery=service.gallery),
+        "/v1/images/edits": partial(image.read_edit, gallery=service.gallery),
+        "/v1/images/variations": partial(image.read_variation, gallery=service.gallery),
     }
     for path, read in reads.items():
         endpoint = _endpoint(service, read, TASKS.get(path, ""))
@@ -138,6 +147,7 @@ def _add_rest(app: FastAPI, service: Service, installed: Installed) -> None:
     routes: list[tuple[str, str, Callable[..., Any]]] = [
         ("GET", "/v1/models", models.all),
         ("GET", "/v1/audio/voices", Voices(service).all),
+        ("GET", f"{gallery.PATH}{{name}}", gallery.Files(service.gallery, service.threads).one),
         ("GET", "/v1/models/{model:path}", models.one),
         ("GET", "/health", health.live),
         ("GET", "/ready", health.ready),

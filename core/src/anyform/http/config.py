@@ -25,6 +25,12 @@ class HttpConfig:
     """One decoded picture or sound inside a request; OpenAI takes sounds of as many."""
     speech_letters: int = 50_000
     """Letters that one request may have spoken; over a socket, that may wait to be."""
+    images_folder: str = ""
+    """Where pictures are kept whose answer has a URL; empty: in a folder that goes with the server."""
+    images_bytes: int = 1024**3
+    """Of all that are kept there; the oldest go first. 0: none are kept."""
+    images_keep_s: int = 3600
+    """How long each is kept."""
     fetch: bool = False
     """Whether pictures and sounds that a request names by URL are fetched, from public addresses only."""
     fetch_hosts: tuple[str, ...] = ()

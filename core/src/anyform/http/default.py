@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 KNOWN = 10_000
 """Spellings of model names whose rules are remembered."""
 SYSTEM = ("system", "developer")
+SAME = (
+    ("size", "width", "height"),
+    ("num_inference_steps", "steps", "quality"),
+    ("guidance_scale", "guidance"),
+    ("output_format", "output_compression"),
+)
+"""Fields that say one thing: who says one of them means none of the others that a rule has."""
+OPEN = ("auto", "standard")
+"""In these, words of OpenAI's that leave it to the server."""
 
 
 class Defaults:
@@ -65,14 +74,19 @@ def usual(runtime: Runtime, default: str, task: str) -> str:
     if len(names) == 1:
         return names[0]
     shown = ", ".join(names[: able.SHOWN]) + (", ..." if len(names) > able.SHOWN else "")
-    hint = f"Models here that {task}: {shown}." if names else f"No model here {task}s."
+    verb, _, what = able.VERBS.get(task, task).partition(" ")
+    some, none = f"Models here that {verb} {what}".rstrip(), f"No model here {verb}s {what}".rstrip()
+    hint = f"{some}: {shown}." if names else f"{none}."
     raise Missing("Missing required parameter: 'model'.", hint, param="model")
 
 
 def completed(body: dict[str, Any], rule: Rule) -> dict[str, Any]:
     """*body* with what the rule says where it says nothing itself; null counts as nothing."""
-    given = {name: value for name, value in body.items() if value is not None}
-    full = {**body, **{name: value for name, value in rule.request.items() if name not in given}}
+    said = {name for name, value in body.items() if value is not None}
+    for names in SAME:
+        there = {name for name in names if name in said and body[name] not in OPEN}
+        said = said.difference(names) | set(names if there else ())
+    full = {**body, **{name: value for name, value in rule.request.items() if name not in said}}
     messages = body.get("messages")
     if rule.system and isinstance(messages, list) and not any(_is_system(message) for message in messages):
         full["messages"] = [{"role": "system", "content": rule.system}, *messages]

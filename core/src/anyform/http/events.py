@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,10 +20,10 @@ from starlette.types import Receive, Scope, Send
 from anyform.http import reply
 from anyform.http.control import plain
 from anyform.http.fields import Fields
-from anyform.kernel.news import KEPT
+from anyform.kernel.news import KEPT, Item
 
 if TYPE_CHECKING:
-    from anyform.kernel.news import Item, News
+    from anyform.kernel.news import News
 
 KEEP_ALIVE_S = 15.0
 """A comment is sent when nothing happened for so long, so that no proxy takes the line for dead."""
@@ -32,9 +33,13 @@ RETRY_MS = 2000
 
 
 def encode(item: Item) -> bytes:
-    """One server-sent event; its data are the model, the time in seconds since the epoch, and the kind's own facts."""
+    """One server-sent event; its data are the model, the time in seconds since the epoch, and the kind's own facts.
+
+    What is not kept has no number, so that a reader who comes again goes on after the last that was.
+    """
     data = json.dumps({"model": item.model, "time_s": item.time_s, **item.facts}, default=str, separators=(",", ":"))
-    return f"id: {item.number}\nevent: {item.kind}\ndata: {data}\n\n".encode("ascii")
+    number = f"id: {item.number}\n" if item.number else ""
+    return f"{number}event: {item.kind}\ndata: {data}\n\n".encode("ascii")
 
 
 class Events:
@@ -54,6 +59,16 @@ class Events:
         if request.method == "HEAD":
             return Response(headers=HEADERS)
         return Reader(self, self._news, after)
+
+    def pass_on(self, kind: str, model: str, **facts: Any) -> None:
+        """Tell who reads now, and nobody who comes later: what comes by the hundred must not push out what is kept.
+
+        On the event loop.
+        """
+        if self.readers:
+            item = Item(number=0, time_s=time.time(), kind=kind, model=model, facts=facts)
+            for reader in self.readers:
+                reader.pass_on(item)
 
     def stop(self) -> None:
         """End all answers; the server stops."""
@@ -100,6 +115,11 @@ class Reader(Response):
         if self._task is not None:
             self._task.cancel()
 
+    def pass_on(self, item: Item) -> None:
+        """Left out where the reader is behind already, which is no reason to cut it off."""
+        if len(self._waiting) < KEPT:
+            self._arrive(item)
+
     def _hear(self, item: Item) -> None:
         """In the thread in which it happened."""
         with suppress(RuntimeError):  # the loop was closed, so nobody reads any more
@@ -128,9 +148,10 @@ class Reader(Response):
                 continue
             self._woken.clear()
             items, self._waiting = self._waiting, []
-            if sent is not None and items and items[0].number > sent + 1:
-                yield f": {sent + 1} to {items[0].number - 1} are not kept any more\n\n".encode("ascii")
-            sent = items[-1].number if items else sent
+            numbers = [item.number for item in items if item.number]
+            if sent is not None and numbers and numbers[0] > sent + 1:
+                yield f": {sent + 1} to {numbers[0] - 1} are not kept any more\n\n".encode("ascii")
+            sent = numbers[-1] if numbers else sent
             yield b"".join(map(encode, items))
 
 

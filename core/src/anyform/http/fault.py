@@ -129,7 +129,8 @@ def headers(fault: Fault) -> dict[str, str]:
         return {"connection": "close"}
     if fault.category is Category.BUSY:
         return {"retry-after": str(max(1, math.ceil(_retry_after(fault))))}
-    return {"x-should-retry": "false"} if isinstance(fault, LASTING) else {}
+    lasting = isinstance(fault, LASTING) or getattr(fault, "lasting", False)
+    return {"x-should-retry": "false"} if lasting else {}
 
 
 def _retry_after(fault: Fault) -> float:

@@ -5,6 +5,7 @@ null counts as absent. Unknown fields are never looked at. Wording and codes fol
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -76,9 +77,17 @@ def mistyped(param: str, wanted: str, value: Any, hint: str = "") -> NoReturn:
     raise WrongType(f"Invalid type for '{param}': expected {wanted}, but got {got} instead.", hint, param=param)
 
 
-def judged(error: Exception, names: Collection[str]) -> Exception:
-    """*error*; where a model refuses the value of one of these fields, as the same refusal of a reader of fields."""
-    if type(error) is not Invalid or error.details.get("param") not in names:
+def judged(error: Exception, names: Collection[str], spelt: Mapping[str, str] | None = None) -> Exception:
+    """*error*; where a model refuses the value of one of these fields, as the same refusal of a reader of fields.
+
+    *spelt*: what the request calls a field that has several names, by the one that the model knows.
+    """
+    if not isinstance(error, Fault) or not isinstance(param := error.details.get("param"), str):
+        return error
+    name, opened, rest = param.partition("[")
+    if spelt and name in spelt:
+        error.details["param"] = spelt[name] + opened + rest
+    if type(error) is not Invalid or name not in names:
         return error
     made = Fault.revive({**error.as_dict(), "code": WrongValue.code})
     made.__cause__ = error.__cause__
@@ -207,6 +216,21 @@ class Fields:
         if value is not None and not isinstance(value, dict):
             mistyped(self.path(name), "an object", value)
         return value
+
+    def members(self, name: str, hint: str = "") -> Any:
+        """What *name* holds; in a form, what its text says as JSON, or a field for each member, as `name[member]`."""
+        value = self.data.get(name)
+        parts = {
+            key[len(name) + 1 : -1]: part
+            for key, part in self.data.items()
+            if key.startswith(f"{name}[") and key.endswith("]") and part is not None
+        }
+        if isinstance(value, Written) and value.lstrip().startswith("{"):
+            try:
+                return json.loads(value)
+            except (ValueError, RecursionError) as error:
+                wrong(self.path(name), f"it is no JSON: {error}", hint)
+        return parts or value
 
     def inner(self, name: str) -> Fields | None:
         """An object, to be read in turn."""

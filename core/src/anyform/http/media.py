@@ -120,7 +120,7 @@ class Media:
         if isinstance(value, Upload):
             return Sound(data=self._whole(value.data, param), media_type=value.media_type)
         if isinstance(value, Written) and not (_SCHEME.match(value) or self._judge.is_path(value)):
-            mistyped(param, "a file", value, "With curl, write -F file=@NAME.")
+            mistyped(param, "a file", value, _as_file(param))
         if not isinstance(value, str):
             mistyped(param, "base64 of a sound file", value)
         data, media_type = self._file(value, Wanted(param, SOUND))
@@ -131,7 +131,8 @@ class Media:
             return data_url(text, wanted, self.limit_bytes)
         if not bare or _SCHEME.match(text) or self._judge.is_path(text) or _looks_like_path(text):
             return self._elsewhere(text, wanted)
-        return File(decode(text, wanted.param, self.limit_bytes))
+        hint = _as_file(wanted.param) if isinstance(text, Written) else ""
+        return File(decode(text, wanted.param, self.limit_bytes, hint))
 
     def input_audio(self, inner: Fields) -> Sound:
         """OpenAI's part of a message."""
@@ -159,6 +160,10 @@ class Media:
         return picture
 
 
+def _as_file(param: str) -> str:
+    return f"With curl, write -F {param.partition('[')[0]}=@NAME."
+
+
 def _looks_like_path(text: str) -> bool:
     return text.startswith(("/", ".", "~", "\\")) and len(text) < PATH
 
@@ -172,15 +177,15 @@ def data_url(url: str, wanted: Wanted, limit: int) -> File:
     return File(decode(text, wanted.param, limit), kind.partition(";")[0].strip().lower())
 
 
-def decode(text: str, param: str, limit: int) -> bytes:
-    """Base64, with or without padding, standard or URL-safe."""
+def decode(text: str, param: str, limit: int, hint: str = "") -> bytes:
+    """Base64, with or without padding, standard or URL-safe. *hint*: what to do where it is none."""
     text = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
     if len(text) * 3 // 4 > limit:
         too_large(param, limit)
     try:
         data = b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        wrong(param, "it is not base64")
+        wrong(param, "it is not base64", hint)
     return data or wrong(param, "it is empty")
 
 

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from anyform.contract.errors import Fault
 from anyform.contract.events import Blob, Done, Event, Reasoning, Text, ToolCall
 from anyform.http import fault
+from anyform.http.imagereply import is_whole
 
 if TYPE_CHECKING:
     from anyform.http.gate import Gate
@@ -108,8 +109,11 @@ class Metrics:
         )
         self.seconds = self._histogram("request_seconds", "From a request's body to the end of its answer.", "route")
         self.first = self._histogram(
-            "first_token_seconds", "From a request's body to its first token or sound: waiting, loading, prompt."
+            "first_token_seconds",
+            "From a request's body to its first token, sound or picture: waiting, loading, prompt.",
         )
+        self.pictures = self._counter("pictures", "Pictures that were made, without those on the way to one.")
+        self.picture_seconds = self._histogram("picture_seconds", "How long its model took for a picture.")
         self.tokens = self._counter("tokens", "Tokens of prompts, of these from the cache, and of completions.", "kind")
         self._loads = self._counter("loads", "Models that were loaded.")
         self._load_seconds = self._histogram("load_seconds", "From the begin of a load to a model that is ready.")
@@ -174,12 +178,13 @@ class Metrics:
 class Meter:
     """One request, from its body to the end of its answer. On the event loop alone."""
 
-    __slots__ = ("_asked", "_began", "_key", "_last", "_metrics", "_route")
+    __slots__ = ("_asked", "_began", "_key", "_last", "_metrics", "_pictures", "_route")
 
     def __init__(self, metrics: Metrics, route: str, asked: str) -> None:
         self._metrics, self._route, self._asked = metrics, route, asked
         self._began = time.monotonic()
         self._key: Key | None = None
+        self._pictures = 0
         self._last: dict[int, float] = {}
 
     def take(self, job: int, events: Sequence[Event]) -> None:
@@ -194,8 +199,9 @@ class Meter:
         elif _has_tokens(events):
             self._last[job] = now
             self._first(now)
-        elif self._key is None and any(isinstance(event, Blob) for event in events):
+        elif blobs := [event for event in events if isinstance(event, Blob)]:
             self._first(now)
+            self._pictures += sum(blob.media_type.startswith("image/") and is_whole(blob) for blob in blobs)
         if done is not None:
             self._count(done)
 
@@ -213,6 +219,15 @@ class Meter:
         ):
             if number:
                 tokens.labels(*self._metrics.key(self._model()), kind).inc(number)
+        if self._pictures:
+            self._count_pictures(done)
+
+    def _count_pictures(self, done: Done) -> None:
+        key, metrics = self._metrics.key(self._model()), self._metrics
+        metrics.pictures.labels(*key).inc(self._pictures)
+        for _ in range(self._pictures):
+            metrics.picture_seconds.labels(*key).observe(done.generate_s / self._pictures)
+        self._pictures = 0
 
     def end(self, outcome: str) -> None:
         """*outcome*: ok, cancelled, or a fault's code."""

@@ -9,22 +9,22 @@ from typing import Any
 
 from anyform.contract.errors import Invalid
 from anyform.contract.jobs import Sampling
-from anyform.http import generation, message, transcription
+from anyform.http import generation, image, message, transcription
 from anyform.http.chat import EFFORTS
 from anyform.http.fields import Fields, mistyped, wrong
 from anyform.sound.encode import FORMATS
 
 OWN = (
-    "documents", "file", "image", "image_url", "images", "input", "messages", "model", "prompt", "query", "question",
-    "stream", "stream_format", "stream_options",
+    "documents", "file", "image", "image_url", "images", "input", "mask", "messages", "model", "partial_images",
+    "prompt", "query", "question", "stream", "stream_format", "stream_options",
 )  # fmt: skip
 """What each request says itself."""
 FLAGS = ("echo", "enable_thinking", "parallel_tool_calls", "return_documents", "thinking", "truncate")
-TEXTS = ("language", "negative_prompt", "quality", "size", "style", "suffix", "voice")
-NUMBERS = ("guidance", "speed")
+TEXTS = ("language", "suffix", "voice")
+NUMBERS = ("speed",)
 LOWEST = {
     "dimensions": 1, "max_completion_tokens": 0, "max_length": 1, "max_new_tokens": 1, "max_tokens": 0,
-    "sample_rate": 1, "steps": 1, "top_n": 1,
+    "sample_rate": 1, "top_n": 1,
 }  # fmt: skip
 """Whole numbers."""
 CHOICES = {"encoding_format": ("float", "base64"), "reasoning_effort": EFFORTS}
@@ -33,10 +33,15 @@ GENERATION = (
     "num_ctx", "repetition_penalty", "response_format", "stop", "typ_p",
 )  # fmt: skip
 """Fields that `generation.read` reads."""
-SOUNDS = tuple(dict.fromkeys((*transcription.FORMATS, *FORMATS)))
-"""A `response_format` that is text: of what was heard, or of what is to be spoken."""
+PICTURES = (
+    "background", "guidance", "guidance_scale", "height", "loras", "negative_prompt", "num_inference_steps",
+    "output_compression", "output_format", "quality", "scheduler", "size", "steps", "width",
+)  # fmt: skip
+"""Fields that `image.manner` reads."""
+PLACES = tuple(dict.fromkeys((*transcription.FORMATS, *FORMATS, *image.PLACES)))
+"""A `response_format` that is text: of what was heard, of what is to be spoken, or of pictures."""
 OTHERS = ("chat_template_kwargs", "logprobs", "tool_choice", "tools", "top_logprobs")
-KNOWN = (*GENERATION, *FLAGS, *TEXTS, *NUMBERS, *LOWEST, *CHOICES, *OTHERS)
+KNOWN = (*GENERATION, *FLAGS, *TEXTS, *NUMBERS, *LOWEST, *CHOICES, *PICTURES, "strength", *OTHERS)
 """To tell a misspelt one; a backend may have others."""
 
 
@@ -52,9 +57,11 @@ def check(request: Mapping[str, Any], where: str) -> None:
             raise Invalid(f"{where}.{name} is no field of a request.", f"Did you mean {near[0]}?")
     fields = Fields(request, f"{where}.")
     if isinstance(request.get("response_format"), str):
-        fields.choice("response_format", *SOUNDS)
+        fields.choice("response_format", *PLACES)
         fields = Fields({**request, "response_format": None}, fields.where)
     generation.read(fields, max_tokens=None)
+    image.manner(fields)
+    image.strength(fields)
     _check_plain(fields)
     _check_logprobs(fields)
     message.tools(fields)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Protocol
 
@@ -28,10 +28,12 @@ class Head:
     created: int
     """Seconds since the epoch."""
     model: str
+    origin: str = ""
+    """Where the client reaches this server: scheme, name and port."""
 
 
 class Writer(Protocol):
-    """Events -> bytes of the response body. Pure: no I/O, no clock."""
+    """Events -> bytes of the response body. Pure: no I/O, no clock; but pictures that are fetched later are kept."""
 
     media_type: str
 
@@ -58,11 +60,15 @@ class Ask:
     """Whether each event of its stream says its `type`; then a fault does too."""
     judged: tuple[str, ...] = ()
     """Fields of which the model alone knows what values there are."""
+    spelt: Mapping[str, str] = field(default_factory=dict)
+    """What the request calls fields that have several names, by the one that the model knows."""
+    told: bool = False
+    """Whether how far it is goes to the readers of /runtime/events."""
 
 
-def head(model: str) -> Head:
+def head(model: str, origin: str = "") -> Head:
     """A new answer's head."""
-    return Head(key=f"{random.getrandbits(96):024x}", created=int(time.time()), model=model)
+    return Head(key=f"{random.getrandbits(96):024x}", created=int(time.time()), model=model, origin=origin)
 
 
 def dumps(value: Any) -> str:

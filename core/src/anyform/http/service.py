@@ -18,14 +18,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from anyform.contract.errors import ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, Unsupported, WorkerDied
-from anyform.contract.events import Done, Event
+from anyform.contract.events import Done, Event, Progress
 from anyform.contract.model import LoadedModel
 from anyform.http import able, body, bridge, fault, form, pull, reply
 from anyform.http.arrival import Arrivals, stopping
 from anyform.http.config import HttpConfig
 from anyform.http.default import Defaults, usual
+from anyform.http.events import Events
 from anyform.http.fetch import Fetcher
 from anyform.http.fields import Fields, judged
+from anyform.http.gallery import Gallery, origin
 from anyform.http.gate import Gate
 from anyform.http.media import Media
 from anyform.http.metrics import Meter, Metrics
@@ -58,6 +60,8 @@ class Service:
         self.fetcher = Fetcher(config, self.threads)
         self.gate = Gate(config.queue)
         self.arrivals = Arrivals()
+        self.watchers = Events(runtime.news)
+        self.gallery = Gallery(config)
         self.defaults = Defaults(runtime, self.threads, config.default_model)
         self._names: dict[str, str] = {}
         self.metrics = Metrics(runtime, self.gate, self._names)
@@ -88,7 +92,16 @@ class Service:
         if media.wanted:  # only now, when all else is known to be sound
             media = Media(self.config.media_bytes, self.fetcher, await self.fetcher.bring(media.wanted))
             ask, large = await self.threads.quick(read, values, media), True
-        return Reply(self, ask, use, self.metrics.begin(request.url.path, ask.model), large)
+        return Reply(self, ask, use, self.metrics.begin(request.url.path, ask.model), large, origin(request.scope))
+
+    def pass_on(self, ask: reply.Ask, key: str, events: Sequence[Event]) -> None:
+        """Tell the readers of /runtime/events how far the request *key* is."""
+        model = self._names.get(ask.model, "")
+        for event in events:
+            if isinstance(event, Progress) and event.stage == "queue":
+                self.watchers.pass_on("queued", model, request=key, position=event.total)
+            elif isinstance(event, Progress):
+                self.watchers.pass_on(event.stage, model, request=key, done=event.done, total=event.total)
 
     async def find(self, model: str) -> Entry:
         """The library's entry for a name. What looks like a path is no name. Raises ModelNotFound."""
@@ -160,8 +173,12 @@ def is_name(model: str) -> bool:
 class Reply(Response):
     """The answer to an Ask, written as its events come."""
 
-    def __init__(self, service: Service, ask: reply.Ask, use: Use, meter: Meter, large: bool = False) -> None:
+    def __init__(
+        self, service: Service, ask: reply.Ask, use: Use, meter: Meter, large: bool = False, at: str = ""
+    ) -> None:
+        """*at*: where its client reaches this server."""
         self._service, self._meter = service, meter
+        self._head = reply.head(ask.model, at)
         self._ask, self._use = ask, use
         self._large = large
         self._begun = self._streams = False
@@ -183,7 +200,7 @@ class Reply(Response):
         except Exception as error:
             if isinstance(error, ContextExceeded):
                 error.details.setdefault("param", self._ask.prompt)
-            seen = self._meter.failed(judged(error, self._ask.judged))
+            seen = self._meter.failed(judged(error, self._ask.judged, self._ask.spelt))
             await self._tell(seen, send)
 
     async def _tell(self, error: Fault, send: Send) -> None:
@@ -197,7 +214,7 @@ class Reply(Response):
 
     async def _answer(self, send: Send) -> None:
         ask = self._ask
-        make = partial(ask.writer, reply.head(ask.model))
+        make = partial(ask.writer, self._head)
         writer = await self._service.threads.quick(make) if ask.heavy else make()
         async with self._service.events(ask, self._use, self._large) as source:
             if ask.stream:
@@ -205,12 +222,18 @@ class Reply(Response):
             else:
                 await self._whole(source, writer, send)
 
+    async def _read(self, source: bridge.Source) -> bridge.Batch:
+        job, events = await source.read()
+        self._meter.take(job, events)
+        if self._ask.told:
+            self._service.pass_on(self._ask, self._head.key, events)
+        return job, events
+
     async def _stream(self, source: bridge.Source, writer: reply.Writer, send: Send) -> None:
         """Events begin at once. Any other body does with its first bytes, since it has no place for a fault."""
         left = len(self._ask.jobs)
         while left:
-            job, events = await source.read()
-            self._meter.take(job, events)
+            job, events = await self._read(source)
             if not self._begun and writer.media_type == reply.SSE:
                 await self._begin(writer, send)
             left -= isinstance(events[-1], Done)
@@ -237,8 +260,7 @@ class Reply(Response):
     async def _whole(self, source: bridge.Source, writer: reply.Writer, send: Send) -> None:
         left, size = len(self._ask.jobs), 0
         while left:
-            job, events = await source.read()
-            self._meter.take(job, events)
+            job, events = await self._read(source)
             await self._written(writer, job, events, False)
             size += len(events)
             left -= isinstance(events[-1], Done)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from anyform.contract.events import Done, Event, Segment
 from anyform.contract.jobs import Sound, Transcribe, Translate
-from anyform.http.fields import Fields, NotSupported, Written, wrong
+from anyform.http.fields import Fields, NotSupported, wrong
 from anyform.http.media import Media
 from anyform.http.reply import JSON, SSE, Ask, Head, Writer, dumps, sse
 from anyform.sound import subtitle
@@ -130,7 +129,7 @@ def _language(fields: Fields) -> str:
 
 def _detects(fields: Fields) -> bool:
     """Whether `chunking_strategy` asks for a detector of voices; `auto` leaves it to the server."""
-    value = _chunking(fields)
+    value = fields.members(CHUNKING, 'Write auto, or {"type": "server_vad"}.')
     if value is None or value == "auto":
         return False
     kind = value.get("type") if isinstance(value, dict) else value
@@ -143,22 +142,6 @@ def _detects(fields: Fields) -> bool:
             param=fields.path(CHUNKING),
         )
     return True
-
-
-def _chunking(fields: Fields) -> Any:
-    """A word, or an object: in a form the text of one, or a field for each of its own, as `chunking_strategy[type]`."""
-    value = fields.data.get(CHUNKING)
-    parts = {
-        name[len(CHUNKING) + 1 : -1]: part
-        for name, part in fields.data.items()
-        if name.startswith(f"{CHUNKING}[") and name.endswith("]") and part is not None
-    }
-    if isinstance(value, Written) and value.lstrip().startswith("{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError) as error:
-            wrong(fields.path(CHUNKING), f"it is no JSON: {error}", 'Write auto, or {"type": "server_vad"}.')
-    return parts or value
 
 
 def _sound(fields: Fields, media: Media) -> Sound:

@@ -6,15 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from anyform.contract.errors import (
-    EngineMissing,
-    Fault,
-    InvalidModel,
-    NoBackend,
-    OutOfMemory,
-    PluginFault,
-    Unsupported,
-)
+from anyform.contract.errors import EngineMissing, Fault, InvalidModel, NoBackend, OutOfMemory, PluginFault, Unsupported
 from anyform.contract.facts import (
     BackendInfo,
     Capabilities,

@@ -309,8 +309,8 @@ def _taken(candidate: Candidate) -> Memory | None:
 def _too_big(memory: Memory, device: Device, spill: Device | None) -> str:
     needs, free = size(memory.total_bytes), size(memory.room_bytes or device.free_bytes)
     there = f"{device.id} and main memory have" if spill else f"{device.id} has"
-    said = f"needs {needs} at context {memory.context} for {memory.parallel} at once; {there} {free} free"
-    return f"{said}. {sentence(memory.advice)}"
+    sized = f" at context {memory.context} for {memory.parallel} at once" if memory.context else ""
+    return f"needs {needs}{sized}; {there} {free} free. {sentence(memory.advice)}"
 
 
 def _reasons(match: FormatMatch, metadata: Metadata, candidate: Candidate, need: Need) -> tuple[Reason, ...]:

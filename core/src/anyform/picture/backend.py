@@ -20,4 +20,10 @@ def library() -> Any:
         raise EngineMissing(f"what reads pictures cannot be imported: {error}.", f"Install it: {INSTALL}") from error
 
 
+def png_texts() -> Any:
+    """An empty `PIL.PngImagePlugin.PngInfo`: the text chunks of a PNG file to be written. Raises EngineMissing."""
+    library()
+    return import_module("PIL.PngImagePlugin").PngInfo()
+
+
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a picture is told to whoever sent it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -30,16 +31,15 @@ def read(picture: Picture, place: str, most_pixels: int = MOST_PIXELS) -> Any:
 
     Raises Invalid: no picture, a damaged one or a part of one, or larger than *most_pixels*; EngineMissing: no Pillow.
     """
-    try:
-        pillow = library()
-    except EngineMissing as error:
-        raise EngineMissing(
-            f"{place} is a picture, and Pillow, which reads it, is missing.", f"Install it: {INSTALL}"
-        ) from error
-    opened = _open(pillow, picture, place)
+    return converted(picture, place, most_pixels, rgb)
+
+
+def converted(picture: Picture, place: str, most_pixels: int, convert: Callable[[Any], Any]) -> Any:
+    """As `read`; *convert* makes of the decoded PIL.Image, in its own mode, what is then turned upright."""
+    opened = header(picture, place)
     _check_size(opened.size, place, most_pixels)
     try:
-        return _upright(pillow, opened)
+        return _upright(library(), opened, convert)
     except MemoryError as error:
         raise Invalid(f"{place} is a picture that memory does not hold.", "Send a smaller one.") from error
     except Exception as error:  # Pillow raises whatever its decoders and the damaged file bring about
@@ -48,8 +48,14 @@ def read(picture: Picture, place: str, most_pixels: int = MOST_PIXELS) -> Any:
         ) from error
 
 
-def _open(pillow: Any, picture: Picture, place: str) -> Any:
-    """Its header only."""
+def header(picture: Picture, place: str) -> Any:
+    """The PIL.Image of *picture*, of which only the header is read. Raises as `read`, but for size and damage."""
+    try:
+        pillow = library()
+    except EngineMissing as error:
+        raise EngineMissing(
+            f"{place} is a picture, and Pillow, which reads it, is missing.", f"Install it: {INSTALL}"
+        ) from error
     if not picture.data:
         raise Invalid(f"{place} is empty.", f"Send a picture; {_SUPPORTED}.")
     try:
@@ -84,8 +90,20 @@ def _check_size(size: tuple[int, int], place: str, most_pixels: int) -> None:
         )
 
 
-def _upright(pillow: Any, opened: Any) -> Any:
-    """Decoded, turned as its EXIF data say, in RGB."""
+def rgb(opened: Any) -> Any:
+    """A decoded PIL.Image in RGB, whatever its mode, without transparency. Raises ValueError: it has no colours."""
+    mode = opened.mode
+    if mode.startswith("I;16"):  # Pillow would make white of all above 255
+        opened = opened.point(lambda value: value * (1 / 256)).convert("L")
+    elif mode in ("I", "F"):
+        raise ValueError(f"its pixels are numbers (mode {mode}) and no colours")
+    elif mode == "P":
+        opened = opened.convert("RGBA")  # Pillow warns on the direct way
+    return opened.convert("RGB")
+
+
+def _upright(pillow: Any, opened: Any, convert: Callable[[Any], Any]) -> Any:
+    """Decoded, converted, turned as its EXIF data say."""
     opened.load()
     turned = {
         2: pillow.Transpose.FLIP_LEFT_RIGHT,
@@ -96,21 +114,10 @@ def _upright(pillow: Any, opened: Any) -> Any:
         7: pillow.Transpose.TRANSVERSE,
         8: pillow.Transpose.ROTATE_90,
     }.get(opened.getexif().get(_ORIENTATION))
-    plain = _rgb(opened)
+    plain = convert(opened)
     upright = plain if turned is None else plain.transpose(turned)
     upright.info.clear()  # transformers would read the EXIF data again, and turn it again
     return upright
-
-
-def _rgb(opened: Any) -> Any:
-    mode = opened.mode
-    if mode.startswith("I;16"):  # Pillow would make white of all above 255
-        opened = opened.point(lambda value: value * (1 / 256)).convert("L")
-    elif mode in ("I", "F"):
-        raise ValueError(f"its pixels are numbers (mode {mode}) and no colours")
-    elif mode == "P":
-        opened = opened.convert("RGBA")  # Pillow warns on the direct way
-    return opened.convert("RGB")
 
 
 def _said(error: BaseException) -> str:

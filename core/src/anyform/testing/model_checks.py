@@ -12,12 +12,24 @@ import pytest
 from anyform.contract.errors import Category, ContextExceeded, EngineMissing, Fault
 from anyform.contract.events import Done, Event, Progress
 from anyform.contract.facts import Capabilities, Plan, Settings
-from anyform.contract.jobs import Chat, Complete, Job, Rerank, Sound, Speak, Transcribe
+from anyform.contract.jobs import (
+    Chat,
+    Complete,
+    EditImage,
+    Image,
+    Job,
+    Rerank,
+    Sound,
+    Speak,
+    Transcribe,
+    VaryImage,
+)
 from anyform.contract.model import LoadedModel, Stop
 from anyform.testing import outside
 from anyform.testing.asking import Asked
+from anyform.testing.painted import check_painted
 from anyform.testing.running import Run, meanwhile, run, within
-from anyform.testing.subject import TEXT_TASKS, Subject, check_wire
+from anyform.testing.subject import PAINTING_TASKS, TEXT_TASKS, Subject, check_wire
 from anyform.workers.wire import pack
 
 UNKNOWN_OPTION = "no_plugin_has_this_option"
@@ -71,6 +83,14 @@ class ModelChecks(Subject):
                     f"soon as the job is known to be valid and to fit: a server answers 200 then."
                 )
 
+    def test_pictures_come_as_promised(self, where: str, plans: list[Plan], asked: Asked) -> None:
+        painting = [plan for plan in plans if set(PAINTING_TASKS) & set(plan.metadata.tasks)]
+        if not painting:
+            pytest.skip("none of these models paints")
+        for job, done in self._runs(where, painting, asked):
+            if isinstance(job, Image | EditImage | VaryImage):
+                check_painted(job, done.events)
+
     def test_events_survive_the_wire(self, plans: list[Plan], asked: Asked) -> None:
         for _, done in self._runs("here", plans, asked):
             for event in done.events:
@@ -114,7 +134,7 @@ class ModelChecks(Subject):
     def test_a_second_job_does_not_wait_for_the_first(self, where: str, plans: list[Plan], asked: Asked) -> None:
         for plan in plans:
             model, long = self._model(where, plan, asked), self.long_job(plan.metadata)
-            if model.parallel < 2 or long is None:
+            if model.parallel < 2 or long is None or long.task in PAINTING_TASKS:  # those wait, and tell their place
                 continue
             stop = Stop()
             first = model.generate(long, stop)

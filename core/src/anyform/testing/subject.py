@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,14 +25,17 @@ from anyform.contract.jobs import (
     Chat,
     Classify,
     Complete,
+    EditImage,
     Embed,
     Generation,
+    Image,
     Job,
     Message,
     Picture,
     Rerank,
     Sampling,
     Text,
+    VaryImage,
     ZeroShot,
 )
 from anyform.contract.model import LoadedModel
@@ -42,8 +46,11 @@ from anyform.workers.wire import Decoder, pack
 
 GENERATING_TASKS = ("chat", "complete")
 TEXT_TASKS = ("chat", "complete", "embed", "rerank")
+PAINTING_TASKS = (Image.task, EditImage.task, VaryImage.task)
+PAINTED = Image(prompt="a small boat", width=64, height=64, steps=2, seed=1)
 TEXTS = ("a small boat", "the sea", "once upon a time a small boat lay in the sea")
 """Inputs of several lengths, so that a batch of them is padded."""
+CANVAS = Picture(data=png(PAINTED.width or 0, PAINTED.height or 0), media_type="image/png")
 GREEDY = Sampling(temperature=0.0, seed=1)
 
 
@@ -100,7 +107,7 @@ class Subject:
         return None
 
     def jobs(self, metadata: Metadata) -> list[Job]:
-        """Short jobs, one for each task of the model; override for speech and for making pictures."""
+        """Short jobs, one for each task of the model; override for speech."""
         short = Generation(sampling=GREEDY, max_tokens=8)
         pictures = tuple(Picture(data=png(seed=number), media_type="image/png") for number in range(3))
         inputs: tuple[str | Picture, ...] = pictures if "vision" in metadata.features else TEXTS
@@ -113,6 +120,9 @@ class Subject:
             "zero_shot": ZeroShot(inputs=inputs, labels=("boat", "sea")),
             "caption": Caption(picture=pictures[0], max_tokens=8),
             "answer": Answer(picture=pictures[0], question="what is it?", max_tokens=8),
+            "image": replace(PAINTED, n=2, partials=1),
+            "edit_image": EditImage(pictures=(CANVAS,), mask=CANVAS, image=PAINTED, strength=1.0),
+            "vary_image": VaryImage(picture=CANVAS, image=PAINTED, strength=1.0),
         }
         return [known[task] for task in metadata.tasks if task in known]
 
@@ -121,6 +131,8 @@ class Subject:
         endless = Generation(sampling=GREEDY, ignore_eos=True)
         if "complete" in metadata.tasks:
             return Complete(prompt="Once upon a time", generation=endless)
+        if "image" in metadata.tasks:
+            return replace(PAINTED, steps=1000)
         return chat("Tell me a story.", endless) if "chat" in metadata.tasks else None
 
     def too_long_job(self, metadata: Metadata, context: int) -> Job | None:

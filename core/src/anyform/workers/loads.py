@@ -62,7 +62,7 @@ class Loads:
     def _by(
         self, plan: Plan, estimate: MemoryEstimate | None, order: Order, admit: Admit, notes: list[str]
     ) -> tuple[LoadedModel, Attempt]:
-        """Load with one backend, reducing step by step. Raises the last fault when every step fails."""
+        """Load with one backend, reducing step by step. Raises the last fault that tells why when every step fails."""
         info, key = order.known[plan.plugin, plan.backend]
         learned = self._learned.options(key)
         crashed, last, refused = False, None, None
@@ -77,7 +77,8 @@ class Loads:
                 refused = None
                 model = self._one(attempt.plan, estimate, order.rule, rehearse=bool(info.engine) and learned is None)
             except (LoadFailed, OutOfMemory) as fault:
-                last = fault
+                if last is None or isinstance(last, OutOfMemory) or not isinstance(fault, OutOfMemory):
+                    last = fault  # what only a reduced try ran out of is not why the model does not load
                 crashed = crashed or bool(fault.details.get("crashed"))
                 notes.append(f"{_runner(plan, order.decision)} failed{_reduced(attempt)}: {fault.message}")
                 output = fault.details.get("output")

@@ -10,8 +10,9 @@ from typing import Any
 
 from anyform.contract.errors import LoadFailed, Unsupported
 from anyform.contract.facts import Plan
+from anyform.pretrained import safetensors
 from anyform.pretrained.listing import Listing
-from anyform_hf_transformers import adapter, backend, safetensors
+from anyform_hf_transformers import adapter, backend
 from anyform_hf_transformers.layout import ADAPTER_CONFIG, PEFT
 from anyform_hf_transformers.options import Options
 from anyform_hf_transformers.quantizer import quantized

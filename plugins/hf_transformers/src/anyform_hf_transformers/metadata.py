@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from anyform.contract.facts import FormatMatch, Metadata, ModelFiles
-from anyform.pretrained import architecture, facts, modules
+from anyform.pretrained import architecture, facts, modules, safetensors
 from anyform.pretrained.configuration import Configuration
 from anyform.pretrained.layout import CONFIG, MODULES, at, folder_of
+from anyform.pretrained.safetensors import DTYPE_BITS, Tensor
 from anyform.pretrained.template import templates
-from anyform_hf_transformers import layout, safetensors, vision
+from anyform_hf_transformers import layout, vision
 from anyform_hf_transformers.detection import declared
 from anyform_hf_transformers.family import KNOWN
 from anyform_hf_transformers.layout import PEFT
-from anyform_hf_transformers.safetensors import DTYPE_BITS, Tensor
 
 CODES: Mapping[str, str] = {"bitsandbytes": "BNB", "compressed-tensors": "CT", "fbgemm_fp8": "FP8"}
 NOT_PARAMETERS = (

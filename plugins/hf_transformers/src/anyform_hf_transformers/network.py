@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from anyform.contract.facts import Finding
 from anyform.pretrained.configuration import Configuration
+from anyform.pretrained.safetensors import Tensor
 from anyform_hf_transformers.family import KNOWN
 from anyform_hf_transformers.finding import AGAIN, critical, warning
-from anyform_hf_transformers.safetensors import Tensor
 
 RANGES: Mapping[str, tuple[int, int]] = {
     "embedding_length": (1, 1 << 20),

@@ -7,15 +7,15 @@ from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.finding import condensed
-from anyform.pretrained import architecture, companion, steps
+from anyform.pretrained import architecture, companion, safetensors, steps
 from anyform.pretrained.configuration import Configuration
 from anyform.pretrained.layout import CONFIG, at, folder_of, is_inside
-from anyform_hf_transformers import layout, network, packing, pickled, safetensors
+from anyform.pretrained.safetensors import Header
+from anyform_hf_transformers import layout, network, packing, pickled
 from anyform_hf_transformers.family import KNOWN, VERSION
 from anyform_hf_transformers.finding import AGAIN, FAMILY, critical, warning
 from anyform_hf_transformers.layout import PEFT
 from anyform_hf_transformers.metadata import home
-from anyform_hf_transformers.safetensors import Header
 
 TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
@@ -67,7 +67,7 @@ def _file(files: ModelFiles, name: str) -> Iterator[Finding]:
     if other is not None:
         yield other
     elif name.endswith(".safetensors"):
-        yield from safetensors.check(safetensors.header(files, name), name)
+        yield from safetensors.check(safetensors.header(files, name), name, FAMILY)
     elif name.endswith(".bin"):
         yield from pickled.check(files, name)
     else:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from anyform.contract.facts import Severity
+from anyform.finding import Family
 from anyform.kernel.files import FolderFiles
+from anyform.pretrained import safetensors
 from anyform.testing.safetensors import Tensor, assemble, described, tensor
-from anyform_hf_transformers import safetensors
 
+FAMILY = Family("st")
 TENSORS = [tensor("a", 2, 3), tensor("b", 4, dtype="F16"), tensor("c", dtype="I64"), tensor("d", 0, 5)]
 DATA = b"".join(one.data for one in TENSORS)
 
@@ -23,10 +25,10 @@ Header = dict[str, Any]
 
 def codes(path: Path) -> list[str]:
     files = FolderFiles(path)
-    found = list(safetensors.check(safetensors.header(files, path.name), path.name))
+    found = list(safetensors.check(safetensors.header(files, path.name), path.name, FAMILY))
     assert all(finding.severity is Severity.CRITICAL for finding in found)
     assert all(path.name in finding.text for finding in found)
-    return [finding.code.removeprefix("hf.") for finding in found]
+    return [finding.code.removeprefix("st.") for finding in found]
 
 
 def write(path: Path, header: Header | bytes, data: bytes = DATA) -> Path:
@@ -42,6 +44,17 @@ def test_a_sound_file(tmp_path: Path) -> None:
     assert [(one.name, one.dtype, one.shape, one.size) for one in header.tensors] == [
         ("a", "F32", (2, 3), 24), ("b", "F16", (4,), 8), ("c", "I64", (), 8), ("d", "F32", (0, 5), 0),
     ]  # fmt: skip
+
+
+def test_what_a_file_says_of_itself_is_kept_where_it_is_short(tmp_path: Path) -> None:
+    texts = {"ss_network_dim": "16", "format": "pt", "escaped": 'a "b"', "ss_tag_frequency": "x" * 5000}
+    texts |= {f"n{number}": "x" for number in range(safetensors.MOST_TEXTS)}
+    path = write(tmp_path / "m.safetensors", {**described(TENSORS), "__metadata__": texts})
+    kept = safetensors.header(FolderFiles(path), path.name).texts
+    assert kept["ss_network_dim"] == "16"
+    assert kept["escaped"] == 'a "b"'
+    assert "ss_tag_frequency" not in kept
+    assert len(kept) == safetensors.MOST_TEXTS - 1
 
 
 def test_types_of_less_than_a_byte(tmp_path: Path) -> None:
@@ -136,8 +149,8 @@ def test_a_header_that_is_too_long_to_be_read_is_said_to_be(tmp_path: Path) -> N
     header = json.dumps({"__metadata__": {"x": "y" * safetensors.READ_HEADER_BYTES}}).encode()
     path = write(tmp_path / "m.safetensors", header, b"")
     files = FolderFiles(path)
-    [finding] = safetensors.check(safetensors.header(files, path.name), path.name)
-    assert (finding.code, finding.severity) == ("hf.header_unseen", Severity.WARNING)
+    [finding] = safetensors.check(safetensors.header(files, path.name), path.name, FAMILY)
+    assert (finding.code, finding.severity) == ("st.header_unseen", Severity.WARNING)
 
 
 def test_many_tensors_are_read_quickly(tmp_path: Path) -> None:

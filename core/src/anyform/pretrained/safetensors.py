@@ -12,12 +12,15 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from anyform.contract.facts import Finding, ModelFiles
-from anyform_hf_transformers.finding import AGAIN, critical, warning
+from anyform.finding import Family
+from anyform.pretrained.companion import AGAIN
 
+PLAIN = Family("")
 LENGTH = struct.Struct("<Q")
 MOST_HEADER_BYTES = 100_000_000
 """The library refuses a longer header (MAX_HEADER_SIZE)."""
@@ -34,6 +37,8 @@ DTYPE_BITS: Mapping[str, int] = {
 
 METADATA = "__metadata__"
 """What is no tensor in the header: texts by name."""
+MOST_TEXTS, MOST_TEXT = 200, 1000
+"""Of these texts so many are kept, of so many characters each: trainers write all that their pictures show there."""
 MOST_DESCRIPTION = 4096
 """Characters in which a tensor is described."""
 BLANK = " \t\r\n"
@@ -41,6 +46,7 @@ _B = r"[ \t\r\n]*+"
 _CHARACTERS = r'[^"\\\x00-\x1f]*+'
 _STRING = rf'"{_CHARACTERS}(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{{4}}){_CHARACTERS})*+"'
 _PAIR = rf"{_STRING}{_B}:{_B}{_STRING}{_B}"
+PAIR = re.compile(rf"(?P<name>{_STRING}){_B}:{_B}(?P<text>{_STRING})")
 OPENING = re.compile(rf"\{{{_B}(\}}?)")
 ENTRY = re.compile(
     rf"{_B}(?P<name>{_STRING}){_B}:{_B}"
@@ -84,7 +90,10 @@ class Header:
     data_offset: int = 0
     tensors: list[Tensor] = field(default_factory=list)
     """In the order of their places."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """What the file says of itself, by name: MOST_TEXTS that are short."""
     troubles: list[Finding] = field(default_factory=list)
+    """Their codes are of no family yet."""
     read: bool = False
     """Whether the tensors are all there is; False where the header could not or need not be read."""
 
@@ -108,7 +117,7 @@ def _header(files: ModelFiles, name: str) -> Header:
         text = f"{name} has {found.size} bytes, and a safetensors file has at least 10. {AGAIN}"
         if found.size > len(start):
             text = f"{name} cannot be read. Check its permissions."
-        found.troubles.append(critical("truncated" if found.size < LENGTH.size else "unreadable", text))
+        found.troubles.append(PLAIN.critical("truncated" if found.size < LENGTH.size else "unreadable", text))
         return found
     (length,) = LENGTH.unpack(start)
     found.data_offset = LENGTH.size + length
@@ -119,26 +128,27 @@ def _header(files: ModelFiles, name: str) -> Header:
     content = files.head(name, found.data_offset)[LENGTH.size :]
     if len(content) < length:
         text = f"of the header of {name} {len(content)} of {length} bytes could be read; the rest is not checked."
-        found.troubles.append(warning("header_unseen", text))
+        found.troubles.append(PLAIN.warning("header_unseen", text))
         return found
     try:
         _parse(found, content, name)
     except ValueError as error:
         found.tensors = []
-        found.troubles.append(critical("bad_header", f"the header of {name} is no JSON of tensors: {error}. {AGAIN}"))
+        text = f"the header of {name} is no JSON of tensors: {error}. {AGAIN}"
+        found.troubles.append(PLAIN.critical("bad_header", text))
     return found
 
 
 def _length_trouble(found: Header, name: str, length: int) -> Finding | None:
     if length > MOST_HEADER_BYTES:
         text = f"{name} says that its header has {length} bytes; {MOST_HEADER_BYTES} are allowed. {AGAIN}"
-        return critical("header_too_large", text)
+        return PLAIN.critical("header_too_large", text)
     if found.data_offset > found.size:
         text = f"{name} has {found.size} bytes, and its header alone says {found.data_offset}: it is cut off. {AGAIN}"
-        return critical("truncated", text)
+        return PLAIN.critical("truncated", text)
     if length > READ_HEADER_BYTES:
         text = f"{name} has a header of {length} bytes; only up to {READ_HEADER_BYTES} are checked here."
-        return warning("header_unseen", text)
+        return PLAIN.warning("header_unseen", text)
     return None
 
 
@@ -147,9 +157,12 @@ def _parse(found: Header, content: bytes, name: str) -> None:
     seen: set[str] = set()
     for key, value in _entries(content.decode("utf-8")):
         if key in seen:
-            found.troubles.append(critical("duplicate_tensor", f"{name} has the tensor {_short(key)} twice. {AGAIN}"))
+            text = f"{name} has the tensor {_short(key)} twice. {AGAIN}"
+            found.troubles.append(PLAIN.critical("duplicate_tensor", text))
         seen.add(key)
-        if key != METADATA:
+        if key == METADATA:
+            found.texts = _texts(value)
+        else:
             found.tensors.append(_tensor(key, value))
     found.tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
     found.read = True
@@ -171,10 +184,18 @@ def _entries(text: str) -> Iterator[tuple[str, str]]:
         texts = entry["texts"] or ""
         whole = json.dumps(json.loads(texts), ensure_ascii=False) if "\\u" in texts else ""
         f"{key}{whole}".encode()  # a ValueError for halves of characters
-        yield key, entry["value"] or ""
+        yield key, entry["value"] or texts
         place, sign = entry.end(), entry["sign"]
     if text[place:].strip(BLANK):
         raise ValueError(f"after its end stands {text[place : place + 30].strip(BLANK)!r}")
+
+
+def _texts(value: str) -> dict[str, str]:
+    found = {}
+    for pair in islice(PAIR.finditer(value), MOST_TEXTS):
+        if pair.end("text") - pair.start("text") <= MOST_TEXT:
+            found[str(json.loads(pair["name"]))] = str(json.loads(pair["text"]))
+    return found
 
 
 def _tensor(name: str, value: str) -> Tensor:
@@ -194,9 +215,9 @@ def _short(name: str) -> str:
     return repr(name if len(name) <= 100 else f"{name[:100]}…")
 
 
-def check(found: Header, name: str) -> Iterator[Finding]:
-    """What is wrong with one file by itself: the library refuses each of these."""
-    yield from found.troubles
+def check(found: Header, name: str, family: Family) -> Iterator[Finding]:
+    """What is wrong with one file by itself, as findings of *family*: the library refuses each of these."""
+    yield from map(family.adopted, found.troubles)
     if not found.read:
         return
     place = 0
@@ -205,23 +226,25 @@ def check(found: Header, name: str) -> Iterator[Finding]:
         bits = DTYPE_BITS.get(tensor.dtype)
         if bits is None:
             text = f"{where} has the type {_short(tensor.dtype)}. Known are {', '.join(DTYPE_BITS)}."
-            yield critical("unknown_dtype", text)
+            yield family.critical("unknown_dtype", text)
         elif tensor.elements > MOST_ELEMENTS or tensor.elements * bits != tensor.size * 8:
             needed = -(-tensor.elements * bits // 8)
             text = f"{where} occupies {tensor.size} bytes; {tensor.dtype} of shape {_shape(tensor)} needs {needed}."
-            yield critical("bad_size", f"{text} {AGAIN}")
+            yield family.critical("bad_size", f"{text} {AGAIN}")
         if tensor.begin < place:
-            yield critical("overlap", f"{where} begins at byte {tensor.begin}, within another one. {AGAIN}")
+            yield family.critical("overlap", f"{where} begins at byte {tensor.begin}, within another one. {AGAIN}")
         elif tensor.begin > place:
-            yield critical("gap", f"{where} begins at byte {tensor.begin}; the one before ends at {place}. {AGAIN}")
+            yield family.critical(
+                "gap", f"{where} begins at byte {tensor.begin}; the one before ends at {place}. {AGAIN}"
+            )
         place = max(place, tensor.end)
     there = found.size - found.data_offset
     if place > there:
         text = f"{name} has {there} bytes of tensors, and its header says {place}: it is cut off. {AGAIN}"
-        yield critical("truncated", text)
+        yield family.critical("truncated", text)
     elif place < there:
         text = f"{name} has {there} bytes after its header, which describes {place}. {AGAIN}"
-        yield critical("too_long", text)
+        yield family.critical("too_long", text)
 
 
 def _shape(tensor: Tensor) -> str:

@@ -1,0 +1,1 @@
+"""Pictures from text with diffusers, for anyform."""
