@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("torch")
 pytest.importorskip("anyform_samples.painting_checkpoint", exc_type=ImportError)
 
-from anyform.contract.errors import Fault, Invalid, LoadFailed
+from anyform.contract.errors import Fault, Invalid, InvalidModel, LoadFailed
 from anyform_samples import painting_checkpoint
 
 pytestmark = pytest.mark.engine
@@ -180,7 +180,7 @@ def test_configurations_are_found(
 def test_without_any_it_says_what_to_fetch(
     kit: Any, files: Any, offline: list[str], family: str, repository: str
 ) -> None:
-    with pytest.raises(LoadFailed) as failed:
+    with pytest.raises(InvalidModel) as failed:
         pipeline(kit, files(family))
     said = str(failed.value)
     assert f'`hf download {repository} --include "*.json" "*.txt" "*.model"`' in said
@@ -228,7 +228,7 @@ def test_a_network_alone_takes_the_rest_from_the_folder(
 
 def test_parts_that_are_nowhere_are_named(kit: Any, gallery: Any, files: Any, tmp_path: Path) -> None:
     config = small(gallery.folder("flux"), tmp_path / "config", "text_encoder/*.safetensors")
-    with pytest.raises(LoadFailed, match=r"weights of text_encoder_2, vae are") as failed:
+    with pytest.raises(InvalidModel, match=r"weights of text_encoder_2, vae are") as failed:
         pipeline(kit, files("flux", "network"), config=str(config))
     assert '"vae/diffusion_pytorch_model.safetensors"' in str(failed.value)
     assert '"text_encoder_2/model.safetensors"' in str(failed.value)
@@ -284,7 +284,7 @@ def test_several_folders_beside_it_are_named(kit: Any, gallery: Any, files: Any,
     shutil.copyfile(files("sd"), tmp_path / "tiny.safetensors")
     for name in ("one", "two"):
         small(gallery.folder("sd"), tmp_path / name)
-    with pytest.raises(LoadFailed, match="one with the option config") as failed:
+    with pytest.raises(InvalidModel, match="one with the option config") as failed:
         pipeline(kit, tmp_path / "tiny.safetensors")
     assert all(str(tmp_path / name) in str(failed.value) for name in ("one", "two"))
 
@@ -297,6 +297,16 @@ def test_configurations_of_another_size_are_told(kit: Any, gallery: Any, files: 
     (config / "unet" / "config.json").write_text(json.dumps({**unet, "cross_attention_dim": 64}))
     with pytest.raises(LoadFailed, match="option config"):
         pipeline(kit, files("sd"), config=str(config))
+
+
+def test_guidance_that_would_be_left_out_is_told(kit: Any, gallery: Any, files: Any, tmp_path: Path) -> None:
+    import json
+
+    config = small(gallery.folder("flux"), tmp_path / "config")
+    network = json.loads((config / "transformer" / "config.json").read_text())
+    (config / "transformer" / "config.json").write_text(json.dumps({**network, "guidance_embeds": False}))
+    with pytest.raises(LoadFailed, match="a Flux like dev, and .* like schnell.*FLUX.1-dev by the option config"):
+        pipeline(kit, files("flux"), config=str(config))
 
 
 def test_tensors_that_are_missing_are_told(kit: Any, gallery: Any, files: Any, tmp_path: Path) -> None:

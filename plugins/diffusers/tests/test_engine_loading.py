@@ -123,6 +123,9 @@ STRANGE: dict[str, tuple[dict[str, Any], str]] = {
     "none at all": ({"_class_name": None}, "none of diffusers"),
     "a part of the standard library": ({"unet": ["subprocess", "Popen"]}, "subprocess.Popen for unet"),
     "a part of its own": ({"unet": ["evil", "UNet"]}, "evil.UNet for unet"),
+    "what a pipeline imports": ({"safety_checker": ["pipeline_utils", "DiffusionPipeline"]}, "no part of diffusers"),
+    "a pipeline in a pipeline": ({"safety_checker": ["diffusers", "DiffusionPipeline"]}, "a model of its own"),
+    "one of blocks": ({"safety_checker": ["diffusers", "ModularPipeline"]}, "a model of its own"),
     "several models": ({"_class_name": "KandinskyV22CombinedPipeline"}, "several models"),
 }
 
@@ -145,10 +148,11 @@ def test_what_an_index_names_is_looked_at_before_it_is_imported(
     assert not mark.exists()
 
 
-def test_an_index_that_is_none_is_told(tmp_path: Path, kit: Any) -> None:
+@pytest.mark.parametrize("text", ["{", '{"a":' * 100_000])
+def test_an_index_that_is_none_is_told(tmp_path: Path, kit: Any, text: str) -> None:
     from anyform_diffusers import folderloading
 
-    (tmp_path / "model_index.json").write_text("{")
+    (tmp_path / "model_index.json").write_text(text)
     with pytest.raises(InvalidModel, match="cannot be read"):
         folderloading.check(tmp_path)
 

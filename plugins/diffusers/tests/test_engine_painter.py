@@ -100,6 +100,16 @@ def test_what_a_step_raises_ends_the_picture_and_nothing_else(kit: Any, gallery:
     assert kit.same(kit.paint(painter, **given(kit, kind)), called(kit, gallery, family, kind)[0])
 
 
+def test_main_memory_that_is_too_small_is_told_as_that(kit: Any) -> None:
+    import torch
+
+    from anyform_diffusers import painter
+
+    with pytest.raises(RuntimeError) as failed:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert isinstance(painter._fault(failed.value, kit.wish(), 1), OutOfMemory)
+
+
 @pytest.mark.parametrize(("family", "kind"), ALL)
 def test_unfinished_pictures_are_decoded_as_finished_ones_and_disturb_nothing(
     kit: Any, gallery: Any, family: str, kind: str

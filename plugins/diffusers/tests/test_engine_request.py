@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +23,9 @@ from PIL import Image as Pillow  # noqa: E402
 
 from anyform.contract.errors import ContextExceeded, Fault, Invalid, OutOfMemory, Unsupported  # noqa: E402
 from anyform.contract.jobs import EditImage, Image, Picture, VaryImage  # noqa: E402
-from anyform_diffusers import canvas, request  # noqa: E402
+from anyform_diffusers import canvas, loading, request  # noqa: E402
 from anyform_diffusers.options import Options  # noqa: E402
+from anyform_diffusers.painter import Painter  # noqa: E402
 
 pytestmark = pytest.mark.engine
 
@@ -140,6 +144,19 @@ class TestFields:
         assert (asked.wish.guidance, asked.wish.strength, asked.wish.scheduler) == (None, None, "")
         assert 0 <= asked.seeds[0] < 2**32
         assert asked.seeds != request.read(FOX, painter, Options()).seeds
+
+    def test_a_distilled_model_is_not_guided_unless_told(
+        self, painter: Any, gallery: Any, kit: Any, tmp_path: Path
+    ) -> None:
+        place = tmp_path / "turbo"
+        shutil.copytree(gallery.folder("sdxl"), place)
+        config = place / "scheduler/scheduler_config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "timestep_spacing": "trailing"}))
+        facts = loading.facts(kit.plan(place), painter.pipe, Options())
+        turbo = Painter(painter.pipe, facts)
+        asked = request.read(FOX, turbo, Options())
+        assert (asked.wish.steps, asked.wish.guidance, asked.said["guidance"]) == (4, 0.0, 0.0)
+        assert request.read(replace(FOX, guidance=2.0), turbo, Options()).wish.guidance == 2.0
 
     @pytest.mark.parametrize(("quality", "share"), [("low", 0.5), ("medium", 1), ("high", 1.5)])
     def test_quality_is_a_share_of_the_models_own_steps(self, quality: str, share: float, painter: Any) -> None:

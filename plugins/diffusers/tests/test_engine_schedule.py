@@ -131,6 +131,22 @@ def test_what_it_changes_stays_with_its_request(kit: Any, gallery: Any) -> None:
     assert dict(painter.pipe.scheduler.config) == config
 
 
+@pytest.mark.parametrize("own", ["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"])
+@pytest.mark.parametrize("form", ["karras", "exponential"])
+def test_a_form_takes_the_place_of_the_models_own(own: str, form: str) -> None:
+    config = {"_class_name": "EulerDiscreteScheduler", own: True}
+    made = schedule.made(config, f"dpm++_2m_{form}", schedule.DISCRETE).config
+    told = {name for name in ("karras", "exponential", "beta") if made[f"use_{name}_sigmas"]}
+    assert told == {form}
+
+
+def test_a_configuration_that_a_class_refuses_is_told() -> None:
+    config = {"_class_name": "PNDMScheduler", "beta_schedule": "unheard of"}
+    with pytest.raises(Invalid, match="EulerDiscreteScheduler cannot be made .* unheard of"):
+        schedule.made(config, "euler", schedule.DISCRETE)
+    schedule.check({"_class_name": "LCMScheduler", "original_inference_steps": "many"}, "", ("LCMScheduler",), 4)
+
+
 def test_flux_keeps_its_shift_by_size(gallery: Any) -> None:
     config = {**gallery.direct("flux").scheduler.config, "_class_name": OWN["flux"]}
     for name in ("", "lcm", "euler_karras"):

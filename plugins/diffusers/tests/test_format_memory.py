@@ -319,3 +319,5 @@ def test_shapes_of_strangers_are_numbers_or_nothing() -> None:
     assert found["vae"] == {"channels": [128], "latent": 4, "sample": 512}
     facts = MappingProxyType({**SD.extra, "shape": found})
     assert memory.needs_bytes(facts, Size(width=64, height=64), Way()) > 0
+    huge = {"unet": {"block_out_channels": [10**400]}, "text_encoder": {"d_model": 10**400, "d_ff": 10**400}}
+    assert memory.estimate(replace(SD, extra={**SD.extra, "shape": shape.of(huge)}), Settings()).overhead_bytes > 0

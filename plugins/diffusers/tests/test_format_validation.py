@@ -131,6 +131,7 @@ def test_names_that_are_not_looked_for_are_told(tmp_path: Path) -> None:
         ({"unet": ["os", "system"]}, "custom_code", "is not run"),
         ({"unet": ["my_unet", "MyUNet"]}, "custom_code", "is not run"),
         ({"unet": ["..", "x"]}, "custom_code", "is not run"),
+        ({"unet": ["diffusers", "DiffusionPipeline"]}, "nested_pipeline", "a model of its own"),
         ({"unet": "diffusers"}, "missing_part", "unet"),
         ({"unet": ["diffusers"]}, "bad_index", "no library and class"),
         ({"unet": ["diffusers", 3]}, "bad_index", "no library and class"),
@@ -147,6 +148,13 @@ def test_what_cannot_be_run_is_named(tmp_path: Path, changes: dict[str, Any], co
     assert found
     assert all(one.severity is Severity.CRITICAL for one in found)
     assert said in found[0].text
+
+
+@pytest.mark.parametrize("count", [10**10, 0, -5, "x", None, True])
+def test_a_scheduler_of_more_levels_than_memory_holds(tmp_path: Path, count: Any) -> None:
+    painting.write_pipeline(tmp_path)
+    change(tmp_path / "scheduler/scheduler_config.json", num_train_timesteps=count)
+    assert codes(tmp_path) == ["bad_config"]
 
 
 def test_a_class_that_is_not_known_may_be_a_later_one(tmp_path: Path) -> None:

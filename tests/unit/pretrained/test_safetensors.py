@@ -105,6 +105,7 @@ def test_wrong_places_and_sizes(tmp_path: Path, damage: Callable[[Header], Any],
         b'{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}',
         b'{"__metadata__": {"format": 1}}', b'{"__metadata__": []}', b"[" * 100_000, b'{"a":' * 100_000,
         b'{"a": ' + b"9" * 10_000 + b"}",
+        b'{"a": {"dtype": "F32", "shape": ' + b"[" * 1900 + b"]" * 1900 + b', "data_offsets": [0, 4]}}',
     ],
     ids=lambda header: repr(header[:40]),
 )  # fmt: skip

@@ -132,7 +132,7 @@ def _header(files: ModelFiles, name: str) -> Header:
         return found
     try:
         _parse(found, content, name)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         found.tensors = []
         text = f"the header of {name} is no JSON of tensors: {error}. {AGAIN}"
         found.troubles.append(PLAIN.critical("bad_header", text))

@@ -5,12 +5,14 @@ diffusers turns the tensors' names into its own; what they are parts of is read 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anyform.contract.errors import Fault, LoadFailed, OutOfMemory
+from anyform.contract.errors import Fault, InvalidModel, LoadFailed, OutOfMemory
 from anyform.contract.facts import Plan
+from anyform.pretrained.layout import CONFIG
 from anyform.pretrained.safetensors import Tensor
 from anyform_diffusers import checkpoint, configfolder, layout
 from anyform_diffusers.backend import diffusers, safetensors, torch, transformers
@@ -46,7 +48,7 @@ class Read(NamedTuple):
 def read(plan: Plan, options: Options, dtype: str) -> Read:
     """The pipeline of *plan*'s file in main memory, equal to its folder form. *dtype*: as torch calls it.
 
-    Raises Invalid for an option config that is none; LoadFailed, which says what to fetch, where there are no
+    Raises Invalid for an option config that is none; InvalidModel, which says what to fetch, where there are no
     configurations, or where weights are neither in the file nor beside the configurations; OutOfMemory.
     """
     file, family = Path(plan.path) / plan.match.entry, str(plan.metadata.extra.get("family", ""))
@@ -56,6 +58,7 @@ def read(plan: Plan, options: Options, dtype: str) -> Read:
     found, looked = configfolder.find(file, family, options.config, repository)
     if found is None:
         raise _unconfigured(plan.model, file, family, repository, looked)
+    _check_guidance(plan.model, held, found)
     lacking = [part for part in found.parts if part.has_weights and part.name not in held.parts]
     kept, spared = _lent(plan.model, family, found, lacking, repository, dtype)
     pipe = _made(plan.model, file, found, kept, dtype)
@@ -85,6 +88,21 @@ def _repository(family: str, held: Checkpoint, tensors: Sequence[Tensor]) -> str
     except (KeyError, IndexError, UnboundLocalError, ValueError):  # sizes that no published model has
         said = ""
     return str(said) if said.startswith(_PUBLISHED.get(family, ())) else held.repository
+
+
+def _check_guidance(model: str, held: Checkpoint, config: Config) -> None:
+    """Raise LoadFailed where Flux dev would be read as schnell: its guidance would be left out without a word."""
+    if held.family != "flux":
+        return
+    with _told(model, f"transformer/{CONFIG} of {config.folder}"):
+        said = json.loads((config.folder / "transformer" / CONFIG).read_bytes())
+        embeds = bool(said.get("guidance_embeds"))
+    if embeds == held.distilled:
+        file, other = ("schnell", "dev") if held.distilled else ("dev", "schnell")
+        raise LoadFailed(
+            f"{model} is a Flux like {file}, and {config.folder} is of one like {other}: they differ in the guidance.",
+            f"Name the configurations of {held.repository} by the option config.",
+        )
 
 
 def _lent(
@@ -178,7 +196,7 @@ class _told:  # noqa: N801 - used as a statement
         ) from error
 
 
-def _unconfigured(model: str, file: Path, family: str, repository: str, looked: Sequence[str]) -> LoadFailed:
+def _unconfigured(model: str, file: Path, family: str, repository: str, looked: Sequence[str]) -> InvalidModel:
     size = _MEGABYTES.get(family, 10)
     told = f" ({'; '.join(looked)})" if looked else ""
     missing = (
@@ -186,8 +204,8 @@ def _unconfigured(model: str, file: Path, family: str, repository: str, looked: 
         f"read with, and there are none beside {file.name} nor in the Hugging Face cache{told}."
     )
     if not repository:
-        return LoadFailed(missing, "Name a folder with its model_index.json by the option config.")
-    return LoadFailed(
+        return InvalidModel(missing, "Name a folder with its model_index.json by the option config.")
+    return InvalidModel(
         missing,
         f"Fetch those of {repository}, about {size} MB without any weights, and load it again: "
         f"`{_command(repository, ())}`{_licence(repository)}. "
@@ -196,11 +214,11 @@ def _unconfigured(model: str, file: Path, family: str, repository: str, looked: 
     )
 
 
-def _weightless(model: str, config: Config, absent: Sequence[Part], repository: str) -> LoadFailed:
+def _weightless(model: str, config: Config, absent: Sequence[Part], repository: str) -> InvalidModel:
     names = ", ".join(part.name for part in absent)
     wanted = [f"{part.name}/{part.stem}{end}" for part in absent for end in (".safetensors", "-*.safetensors")]
     where = f"`{_command(repository, wanted)}`{_licence(repository)}" if repository else "its maker's repository"
-    return LoadFailed(
+    return InvalidModel(
         f"{model} has its network alone: the weights of {names} are neither in the file nor in {config.folder}.",
         f"Fetch them from {where}; that folder then serves as its configurations too, by the option config if need be.",
         parts=[part.name for part in absent],

@@ -73,7 +73,7 @@ def described(folder: Path, family: str) -> tuple[Config | None, str]:
         said = json.loads((folder / INDEX).read_bytes())
     except OSError:
         return None, f"{folder} has no {INDEX}"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return None, f"its {INDEX} is not JSON ({error})"
     index: Mapping[str, Any] = said if isinstance(said, dict) else {}
     pipeline = layout.pipeline(index)

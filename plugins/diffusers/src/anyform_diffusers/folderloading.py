@@ -10,6 +10,7 @@ from typing import Any
 from anyform.contract.errors import InvalidModel, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.facts import Plan
 from anyform_diffusers.backend import diffusers, torch
+from anyform_diffusers.known import PARTS
 
 INDEX = "model_index.json"
 
@@ -54,7 +55,7 @@ def check(folder: Path) -> None:
     """
     try:
         index = json.loads((folder / INDEX).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidModel(f"{INDEX} of {folder.name} cannot be read: {error}.", "Pull the model again.") from error
     name = index.get("_class_name") if isinstance(index, dict) else None
     kind = getattr(diffusers, name, None) if isinstance(name, str) and name.isidentifier() else None
@@ -80,11 +81,16 @@ def _check_part(folder: Path, part: str, said: list[Any]) -> None:
     if len(said) != 2 or said[0] is None:
         return
     library, kind = said
-    known = library in ("diffusers", "transformers") or hasattr(diffusers.pipelines, str(library))
+    known = library in ("diffusers", "transformers") or (library, kind) in PARTS
     if not known or not isinstance(kind, str) or not kind.isidentifier():
         raise Unsupported(
             f"{INDEX} names {library}.{kind} for {part}, which is no part of diffusers or transformers.",
             "Code that comes with a model is not run.",
+        )
+    if library == "diffusers" and _is_pipeline(kind):
+        raise Unsupported(
+            f"{INDEX} names the pipeline {kind} for {part}: a model of its own, whose files nobody has looked at.",
+            "Get a model whose parts are no pipelines.",
         )
     if kind.startswith("Auto") and any("auto_map" in config for config in _configs(folder / part)):
         raise Unsupported(
@@ -92,12 +98,18 @@ def _check_part(folder: Path, part: str, said: list[Any]) -> None:
         )
 
 
+def _is_pipeline(kind: str) -> bool:
+    """Whether it would read a folder as a whole model: by an index that was not checked, and pickles where they lie."""
+    found = getattr(diffusers, kind, None)
+    return isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline | diffusers.ModularPipeline)
+
+
 def _configs(folder: Path) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = []
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
         try:
             read = json.loads((folder / name).read_bytes())
-        except (OSError, ValueError):  # what is missing or broken is the engine's to tell
+        except (OSError, ValueError, RecursionError):  # what is missing or broken is the engine's to tell
             continue
         found.append(read if isinstance(read, dict) else {})
     return found

@@ -9,7 +9,7 @@ from anyform.contract.errors import Fault, LoadFailed, OutOfMemory
 from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
 from anyform.picture.backend import library
-from anyform_diffusers import folderloading, guidance, lora, mode, placement, quiet, schedule
+from anyform_diffusers import folderloading, lora, mode, placement, quiet, schedule
 from anyform_diffusers.info import CHECKPOINT
 from anyform_diffusers.memory import MAIN
 from anyform_diffusers.mode import Mode
@@ -68,7 +68,7 @@ def facts(plan: Plan, pipe: Any, options: Options) -> Facts:
         height=int(said.get("height") or side),
         unit=math.lcm(int(said.get("unit") or 1), _unit(pipe)),
         steps=int(said.get("steps") or _steps(pipe)),
-        guidance=guidance.default(pipe),
+        guidance=0.0 if said.get("distilled") else None,  # theirs is of models that are not
         scheduler=own,
         schedulers=tuple(said.get("schedulers") or schedule.allowed(own, family)),
         loras=tuple(options.loras),

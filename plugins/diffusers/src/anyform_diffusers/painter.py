@@ -42,7 +42,7 @@ class Facts:
     steps: int
     """The usual number."""
     guidance: float | None = None
-    """What a pipeline takes that is told none."""
+    """Of requests that tell none; None: the pipeline's own."""
     scheduler: str
     """The class that the model came with."""
     schedulers: tuple[str, ...] = ()
@@ -240,11 +240,15 @@ def _announce(scheduler: Any, begun: Callable[[], None]) -> None:
     scheduler.set_timesteps = set_timesteps
 
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
+"""How torch says it of main memory: by RuntimeErrors, in the words of alloc_cpu.cpp for each system."""
+
+
 def _fault(error: Exception, wish: Wish, count: int) -> Fault:
     if isinstance(error, Fault):
         return error
     size = f"{wish.width}x{wish.height}"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):  # of a CPU
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(told in str(error) for told in _NO_MEMORY):
         return OutOfMemory(
             f"there is no memory to paint {count} of {size}: {error}.",
             "Ask for smaller ones or fewer at once, or load the model with the options slicing and tiling.",

@@ -82,7 +82,7 @@ def read(job: Painting, painter: Painter, options: Options) -> Request:
         width=width,
         height=height,
         steps=_steps(image, painter, options),
-        guidance=image.guidance,
+        guidance=painter.facts.guidance if image.guidance is None else image.guidance,
         strength=strength,
         scheduler=schedule.canonical(image.scheduler, painter.facts.schedulers),
         loras=tuple(sorted((name, float(weight)) for name, weight in image.loras.items())),

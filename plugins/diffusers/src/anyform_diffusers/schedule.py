@@ -121,7 +121,14 @@ def made(config: Mapping[str, Any], name: str, allowed: Sequence[str] = (), gene
     own = str(config["_class_name"])
     choice = resolve(name, allowed or (own, *DISCRETE, *EDM, *FLOW, HEUN))
     needed = _NEEDED.get(choice.scheduler, _NONE) if choice.scheduler != own else _NONE
-    scheduler = getattr(diffusers, choice.scheduler or own).from_config(config, **needed, **choice.changes)
+    try:
+        scheduler = getattr(diffusers, choice.scheduler or own).from_config(config, **needed, **choice.changes)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise Invalid(
+            f"scheduler {choice.name or own} cannot be made from this model's configuration: {error}.",
+            "Choose another scheduler.",
+            param="scheduler",
+        ) from error
     if generators is not None and type(scheduler).__name__ in _NOISY:
         scheduler.step = partial(scheduler.step, generator=generators)
     return scheduler
@@ -130,7 +137,8 @@ def made(config: Mapping[str, Any], name: str, allowed: Sequence[str] = (), gene
 def check(config: Mapping[str, Any], name: str, allowed: Sequence[str], steps: int) -> None:
     """Raise Invalid where *name* means none, or one that cannot do so many *steps*."""
     scheduler = resolve(name, allowed).scheduler or str(config.get("_class_name", ""))
-    most = int(config.get("original_inference_steps") or 50)
+    said = config.get("original_inference_steps")
+    most = said if isinstance(said, int) and said > 0 else 50
     if scheduler in _DISTILLED and steps > most:
         raise Invalid(
             f"{scheduler} cannot do {steps} steps: this model's has {most} at most.",
@@ -199,10 +207,12 @@ _ALSO = {
 }
 _SPELT = {_plain(name): name for name in _NAMES} | {_plain(other): name for other, name in _ALSO.items()}
 
+_OWN_SIGMAS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+"""Of these a scheduler can be told one, and the model's own configuration may tell another."""
 _ENDINGS: Mapping[str, Changes] = {
     "": _NONE,
-    "_karras": MappingProxyType({"use_karras_sigmas": True}),
-    "_exponential": MappingProxyType({"use_exponential_sigmas": True}),
+    "_karras": MappingProxyType({**_OWN_SIGMAS, "use_karras_sigmas": True}),
+    "_exponential": MappingProxyType({**_OWN_SIGMAS, "use_exponential_sigmas": True}),
     "_trailing": MappingProxyType({"timestep_spacing": "trailing"}),
     "_sgm_uniform": MappingProxyType({"timestep_spacing": "trailing"}),
 }

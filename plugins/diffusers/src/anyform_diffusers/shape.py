@@ -79,11 +79,15 @@ def _text(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
+MOST = 1 << 31
+"""Numbers from here on are no sizes, and formulas in floats may not hold them."""
+
+
 def _whole(value: Any, otherwise: int = 0) -> int:
-    return value if type(value) is int and value > 0 else otherwise
+    return value if type(value) is int and 0 < value < MOST else otherwise
 
 
 def _wholes(value: Any) -> list[int]:
     """A number or several, of a configuration that a stranger wrote."""
     values: Sequence[Any] = value if isinstance(value, list | tuple) else (value,)
-    return [one for one in values if type(one) is int and one > 0]
+    return [one for one in values if _whole(one)]

@@ -16,6 +16,8 @@ from anyform_diffusers.info import FOLDER, LORA
 from anyform_diffusers.layout import INDEX, Part, Variant
 
 SHOWN = 12
+MOST_LEVELS = 100_000
+"""Levels of noise; models are trained with 1000."""
 LIBRARIES = ("diffusers", "transformers")
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json", "image_processor_config.json")
@@ -162,6 +164,9 @@ def _part(files: ModelFiles, root: str, part: Part, variant: Variant, broken: se
     if part.kind.startswith("Flax"):
         yield critical("flax", f"{where}: computed with JAX, which is not used here. Get the form for PyTorch.")
         return
+    if part.library == "diffusers" and part.kind.endswith("Pipeline"):
+        yield critical("nested_pipeline", f"{where}: a model of its own, not part of one. {AGAIN}")
+        return
     yield from _kind(where, part)
     folder = at(root, part.name)
     there = layout.names(files, folder)
@@ -172,12 +177,21 @@ def _part(files: ModelFiles, root: str, part: Part, variant: Variant, broken: se
     last = layout.SCHEDULER if part.kind.endswith("Scheduler") else CONFIG
     if last in there and at(folder, last) not in broken and not files.json(at(folder, last)):
         yield critical("bad_config", f"{at(folder, last)} is no JSON object, or an empty one. {AGAIN}")
+    if last == layout.SCHEDULER and at(folder, last) not in broken:
+        yield from _levels(at(folder, last), files.json(at(folder, last)).get("num_train_timesteps", 1000))
     if part.has_weights:
         own = files.json(at(folder, CONFIG))
         if at(folder, CONFIG) not in broken and "auto_map" in own:
             text = f"{at(folder, CONFIG)} wants code that comes with the model (auto_map). It is not run."
             yield warning("remote_code", text)
         yield from _weights(files, folder, part, there, variant, broken)
+
+
+def _levels(entry: str, count: Any) -> Iterator[Finding]:
+    """A scheduler holds numbers for each of them, whatever pictures are asked for."""
+    if type(count) is not int or not 0 < count <= MOST_LEVELS:
+        text = f"{entry} says {count!r:.60} levels of noise (num_train_timesteps), not 1 to {MOST_LEVELS}."
+        yield critical("bad_config", f"{text} {AGAIN}")
 
 
 def _kind(where: str, part: Part) -> Iterator[Finding]:

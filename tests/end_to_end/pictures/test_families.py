@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from openai import APIStatusError
-from tests.end_to_end.images.direct import (
+
+from .direct import (
     NEEDS,
     PROMPT,
     SIDE,

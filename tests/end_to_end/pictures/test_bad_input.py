@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.end_to_end.images.direct import NEEDS, PROMPT, SIDE, photo, png, same, transparent
+
+from .direct import NEEDS, PROMPT, SIDE, photo, png, same, transparent
 
 pytestmark = NEEDS
 

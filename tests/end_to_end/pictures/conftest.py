@@ -11,12 +11,13 @@ from typing import Any
 import httpx
 import pytest
 from openai import OpenAI
-from tests.end_to_end.images.direct import PROMPT, SIDE, STEPS, Direct, opened, write_lora
 
 from anyform.assembly import start
 from anyform.contract.facts import Settings
 from anyform.http.config import HttpConfig
 from anyform.http.server import Server, listen
+
+from .direct import PROMPT, SIDE, STEPS, Direct, opened, write_lora
 
 OWN = ("n", "size", "output_format", "output_compression", "quality", "stream", "partial_images", "response_format")
 """Arguments of the client's own."""

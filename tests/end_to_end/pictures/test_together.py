@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.end_to_end.images.direct import NEEDS, PROMPT, STEPS, file, opened, photo, same, transparent
+
+from .direct import NEEDS, PROMPT, STEPS, file, opened, photo, same, transparent
 
 pytestmark = NEEDS
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.end_to_end.images.direct import (
+
+from .direct import (
     NEEDS,
     PROMPT,
     SIDE,

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.end_to_end.images.direct import NEEDS, PROMPT, SIDE, STEPS, Direct, file, opened, photo, same, transparent
 
 from anyform.picture.writing import about
+
+from .direct import NEEDS, PROMPT, SIDE, STEPS, Direct, file, opened, photo, same, transparent
 
 pytestmark = NEEDS
 
