@@ -305,8 +305,18 @@ def test_guidance_that_would_be_left_out_is_told(kit: Any, gallery: Any, files: 
     config = small(gallery.folder("flux"), tmp_path / "config")
     network = json.loads((config / "transformer" / "config.json").read_text())
     (config / "transformer" / "config.json").write_text(json.dumps({**network, "guidance_embeds": False}))
-    with pytest.raises(LoadFailed, match="a Flux like dev, and .* like schnell.*FLUX.1-dev by the option config"):
+    with pytest.raises(LoadFailed, match=r"a Flux like dev, and .* like schnell.*FLUX\.1-dev by the option config"):
         pipeline(kit, files("flux"), config=str(config))
+
+
+def test_configurations_that_want_code_fetched_are_refused(kit: Any, gallery: Any, files: Any, tmp_path: Path) -> None:
+    import json
+
+    config = small(gallery.folder("sd"), tmp_path / "config")
+    text = json.loads((config / "text_encoder" / "config.json").read_text())
+    (config / "text_encoder" / "config.json").write_text(json.dumps({**text, "attn_implementation": "evil/kernel"}))
+    with pytest.raises(Invalid, match="'evil/kernel', code that would be fetched"):
+        pipeline(kit, files("sd"), config=str(config))
 
 
 def test_tensors_that_are_missing_are_told(kit: Any, gallery: Any, files: Any, tmp_path: Path) -> None:

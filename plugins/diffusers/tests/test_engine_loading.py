@@ -148,6 +148,14 @@ def test_what_an_index_names_is_looked_at_before_it_is_imported(
     assert not mark.exists()
 
 
+def test_kernels_are_neither_fetched_nor_run(kit: Any, gallery: Any, tmp_path: Path) -> None:
+    place = rewritten(gallery.folder("sd"), tmp_path)
+    config = place / "text_encoder/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "attn_implementation": "evil/kernel"}))
+    with pytest.raises(Unsupported, match="'evil/kernel', which transformers would fetch"):
+        kit.painter(place)
+
+
 @pytest.mark.parametrize("text", ["{", '{"a":' * 100_000])
 def test_an_index_that_is_none_is_told(tmp_path: Path, kit: Any, text: str) -> None:
     from anyform_diffusers import folderloading

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("diffusers")
 painting = pytest.importorskip("anyform_samples.painting", exc_type=ImportError)
 
-from anyform.contract.errors import ContextExceeded, Fault, Invalid, Unsupported  # noqa: E402
+from anyform.contract.errors import ContextExceeded, Fault, Invalid, OutOfMemory, Unsupported  # noqa: E402
 
 pytestmark = pytest.mark.engine
 

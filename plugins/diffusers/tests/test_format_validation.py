@@ -226,6 +226,23 @@ def test_parts_that_want_code_of_their_own(tmp_path: Path) -> None:
     assert codes(tmp_path) == ["remote_code"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"attn_implementation": "evil/kernel"},
+        {"_attn_implementation": "flash_attention_2"},
+        {"attn_implementation": {"": "sdpa", "vision_config": "evil/kernel@main:run"}},
+        {"text_config": {"attn_implementation": "evil/kernel"}},
+    ],
+)
+def test_kernels_that_would_be_fetched_and_run(tmp_path: Path, said: dict[str, Any]) -> None:
+    painting.write_pipeline(tmp_path)
+    change(tmp_path / "text_encoder/config.json", **said)
+    assert codes(tmp_path) == ["custom_code"]
+    change(tmp_path / "text_encoder/config.json", **dict.fromkeys(said, "sdpa"))
+    assert codes(tmp_path) == []
+
+
 def test_every_pipeline_that_is_run_says_what_it_does() -> None:
     for name in family.runnable():
         assert family.family(name)

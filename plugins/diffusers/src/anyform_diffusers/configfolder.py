@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from anyform.contract.errors import Invalid
+from anyform.pretrained.layout import CONFIG
 from anyform_diffusers import family as families
 from anyform_diffusers import layout
 from anyform_diffusers.known import MODELS, SCHEDULERS, TRANSFORMERS
@@ -70,12 +71,12 @@ def find(file: Path, family: str, asked: str, repository: str) -> tuple[Config |
 def described(folder: Path, family: str) -> tuple[Config | None, str]:
     """What *folder* says if it is of *family* and complete; else None and why it is not, as half a sentence."""
     try:
-        said = json.loads((folder / INDEX).read_bytes())
+        read = json.loads((folder / INDEX).read_bytes())
     except OSError:
         return None, f"{folder} has no {INDEX}"
     except (ValueError, RecursionError) as error:
         return None, f"its {INDEX} is not JSON ({error})"
-    index: Mapping[str, Any] = said if isinstance(said, dict) else {}
+    index: Mapping[str, Any] = read if isinstance(read, dict) else {}
     pipeline = layout.pipeline(index)
     if families.family(pipeline) != _KIN.get(family, family):
         return None, f"its {INDEX} is of {pipeline or 'no class'}, not of a {family} model"
@@ -86,7 +87,19 @@ def described(folder: Path, family: str) -> tuple[Config | None, str]:
     missing = [f"{part.name}/{name}" for part in parts for name in _missing(folder / part.name, part)]
     if missing:
         return None, f"{', '.join(missing)} is missing in it"
+    kernels = [found for part in parts if (found := layout.fetched(said(folder / part.name / CONFIG)))]
+    if kernels:
+        return None, f"a part of it wants to be computed by {kernels[0]!r}, code that would be fetched"
     return Config(folder, pipeline, parts), ""
+
+
+def said(path: Path) -> Mapping[str, Any]:
+    """What the file at *path* says; empty where it is missing or broken, which is the engine's to tell."""
+    try:
+        read = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 _KIN = {"sd2": "sd", "sdxl-refiner": "sdxl"}

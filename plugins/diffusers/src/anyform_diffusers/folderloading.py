@@ -9,10 +9,10 @@ from typing import Any
 
 from anyform.contract.errors import InvalidModel, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.facts import Plan
+from anyform_diffusers import configfolder, layout
 from anyform_diffusers.backend import diffusers, torch
 from anyform_diffusers.known import PARTS
-
-INDEX = "model_index.json"
+from anyform_diffusers.layout import INDEX
 
 
 def read(plan: Plan, dtype: str) -> Any:
@@ -73,8 +73,7 @@ def check(folder: Path) -> None:
 
 def variant(plan: Plan) -> str | None:
     """The one of the files that detection chose, such as fp16; None: files without one."""
-    names = [PurePosixPath(name).name for name in plan.match.files if name.endswith(".safetensors")]
-    return next((part for name in names if (part := _infix(name))), None)
+    return layout.file_variant(plan.match.files) or None
 
 
 def _check_part(folder: Path, part: str, said: list[Any]) -> None:
@@ -92,6 +91,12 @@ def _check_part(folder: Path, part: str, said: list[Any]) -> None:
             f"{INDEX} names the pipeline {kind} for {part}: a model of its own, whose files nobody has looked at.",
             "Get a model whose parts are no pipelines.",
         )
+    kernel = next((found for config in _configs(folder / part) if (found := layout.fetched(config))), "")
+    if kernel:
+        raise Unsupported(
+            f"{part} wants to be computed by {kernel!r}, which transformers would fetch.",
+            "Code that is fetched is not run. Delete attn_implementation from its config.json.",
+        )
     if kind.startswith("Auto") and any("auto_map" in config for config in _configs(folder / part)):
         raise Unsupported(
             f"{part} is of a class that comes with the model.", "Code that comes with a model is not run."
@@ -105,20 +110,8 @@ def _is_pipeline(kind: str) -> bool:
 
 
 def _configs(folder: Path) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
-        try:
-            read = json.loads((folder / name).read_bytes())
-        except (OSError, ValueError, RecursionError):  # what is missing or broken is the engine's to tell
-            continue
-        found.append(read if isinstance(read, dict) else {})
-    return found
-
-
-def _infix(name: str) -> str:
-    """The variant in a file's name: `fp16` of `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`."""
-    parts = name.split(".")
-    return parts[1].split("-")[0] if len(parts) == 3 else ""
+    names = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+    return [configfolder.said(folder / name) for name in names]
 
 
 def _first(error: Exception) -> str:

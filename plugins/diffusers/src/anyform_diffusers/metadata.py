@@ -15,8 +15,8 @@ from anyform_diffusers.checkpoint import Checkpoint
 from anyform_diffusers.detection import dominant
 from anyform_diffusers.info import FOLDER, LORA
 from anyform_diffusers.layout import Part
+from anyform_diffusers.shape import DENOISERS
 
-DENOISERS = ("unet", "transformer")
 SIDES: Mapping[str, int] = {"sd": 512, "sd2": 768, "lcm": 768}
 SIDE = 1024
 """The size that models of families other than SIDES were trained for, where they do not say."""
@@ -77,7 +77,7 @@ def _pipeline(files: ModelFiles, match: FormatMatch) -> Metadata:
         "components": {part.name: _component(part, tensors.get(part.name)) for part in parts},
         "latent_channels": latent if "vae" in configs else None,
         "inpainting": inpainting or None,
-        "file_variant": _file_variant(match),
+        "file_variant": layout.file_variant(match.files),
     }
     doing = family.REPAINTING if inpainting else family.CHANGING if name == "sdxl-refiner" else family.tasks(pipeline)
     return _metadata(
@@ -248,15 +248,6 @@ def _addon(files: ModelFiles, match: FormatMatch) -> Metadata:
         license=facts.license(files, folder_of(match.entry)),
         extra={key: facts.whole(value) for key, value in told.items() if value not in (None, "", [], 0)},
     )
-
-
-def _file_variant(match: FormatMatch) -> str:
-    """What the names of the weights have, such as fp16."""
-    for name in match.files:
-        found = layout.WEIGHTS.fullmatch(name.rpartition("/")[2])
-        if found and (found["variant"] or found["late"]):
-            return str(found["variant"] or found["late"])
-    return ""
 
 
 def _file_bytes(files: ModelFiles, match: FormatMatch) -> int | None:

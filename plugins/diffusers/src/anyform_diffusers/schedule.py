@@ -121,8 +121,11 @@ def made(config: Mapping[str, Any], name: str, allowed: Sequence[str] = (), gene
     own = str(config["_class_name"])
     choice = resolve(name, allowed or (own, *DISCRETE, *EDM, *FLOW, HEUN))
     needed = _NEEDED.get(choice.scheduler, _NONE) if choice.scheduler != own else _NONE
+    others = _NO_FORM if choice.changes.keys() & _NO_FORM.keys() else _NONE
     try:
-        scheduler = getattr(diffusers, choice.scheduler or own).from_config(config, **needed, **choice.changes)
+        scheduler = getattr(diffusers, choice.scheduler or own).from_config(
+            config, **{**needed, **others, **choice.changes}
+        )
     except (NotImplementedError, TypeError, ValueError) as error:
         raise Invalid(
             f"scheduler {choice.name or own} cannot be made from this model's configuration: {error}.",
@@ -153,6 +156,10 @@ _NONE: Changes = MappingProxyType({})
 _NEEDED: Mapping[str, Changes] = {"PNDMScheduler": MappingProxyType({"skip_prk_steps": True})}
 """What a class must be told where it is not the model's own: as Stable Diffusion's own configuration tells PNDM, which
 cannot do few steps else."""
+_NO_FORM: Changes = MappingProxyType(
+    dict.fromkeys(("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"), False)
+)
+"""A scheduler can be told one of these, and the model's own configuration may have another."""
 _NOISY = frozenset({"FlowMatchLCMScheduler"})
 _DISTILLED = ("LCMScheduler", "TCDScheduler")
 
@@ -207,12 +214,10 @@ _ALSO = {
 }
 _SPELT = {_plain(name): name for name in _NAMES} | {_plain(other): name for other, name in _ALSO.items()}
 
-_OWN_SIGMAS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
-"""Of these a scheduler can be told one, and the model's own configuration may tell another."""
 _ENDINGS: Mapping[str, Changes] = {
     "": _NONE,
-    "_karras": MappingProxyType({**_OWN_SIGMAS, "use_karras_sigmas": True}),
-    "_exponential": MappingProxyType({**_OWN_SIGMAS, "use_exponential_sigmas": True}),
+    "_karras": MappingProxyType({"use_karras_sigmas": True}),
+    "_exponential": MappingProxyType({"use_exponential_sigmas": True}),
     "_trailing": MappingProxyType({"timestep_spacing": "trailing"}),
     "_sgm_uniform": MappingProxyType({"timestep_spacing": "trailing"}),
 }

@@ -184,6 +184,12 @@ def _part(files: ModelFiles, root: str, part: Part, variant: Variant, broken: se
         if at(folder, CONFIG) not in broken and "auto_map" in own:
             text = f"{at(folder, CONFIG)} wants code that comes with the model (auto_map). It is not run."
             yield warning("remote_code", text)
+        kernel = layout.fetched(own)
+        if kernel:
+            text = (
+                f"{at(folder, CONFIG)} wants to be computed by {kernel!r}, code that would be fetched. It is not run."
+            )
+            yield critical("custom_code", f"{text} Delete attn_implementation from it.")
         yield from _weights(files, folder, part, there, variant, broken)
 
 
