@@ -76,8 +76,15 @@ def test_turbo_models_take_few_steps_without_guidance(tmp_path: Path) -> None:
     painting.write_pipeline(tmp_path, "sdxl", scheduler=["diffusers", "EulerAncestralDiscreteScheduler"])
     change(tmp_path / "scheduler/scheduler_config.json", timestep_spacing="trailing")
     assert (read(tmp_path).extra["steps"], read(tmp_path).extra["guidance"]) == (4, 0.0)
-    change(tmp_path / "scheduler/scheduler_config.json", rescale_betas_zero_snr=True)
+    change(tmp_path / "scheduler/scheduler_config.json", prediction_type="v_prediction")
+    assert (read(tmp_path).extra["steps"], read(tmp_path).extra["guidance"]) == (50, 5.0)
+    change(tmp_path / "scheduler/scheduler_config.json", prediction_type="epsilon", rescale_betas_zero_snr=True)
     assert read(tmp_path).extra["steps"] == 50
+
+
+def test_a_scheduler_of_consistency_models_takes_few_steps(tmp_path: Path) -> None:
+    painting.write_pipeline(tmp_path, "sdxl", scheduler=["diffusers", "LCMScheduler"])
+    assert read(tmp_path).extra["steps"] == 8
 
 
 def test_inpainting_models_repaint(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ STEPS: Mapping[str, int] = {"sd": 50, "sd2": 50, "sdxl": 50, "sdxl-refiner": 50,
 """What the pipelines take where they are not told."""
 FEW_STEPS = 4
 """Of models that are distilled."""
+CONSISTENT_STEPS: Mapping[str, int] = {"LCMScheduler": 8, "TCDScheduler": 8}
+"""Of models whose own scheduler is made for consistency distillation: papers and pipelines take 4 to 8."""
 GUIDANCE: Mapping[str, float] = {"sd": 7.5, "sd2": 7.5, "sdxl": 5.0, "sdxl-refiner": 5.0, "sd3": 7.0, "flux": 3.5}
 SCHEDULERS: Mapping[str, str] = {
     "sd": "PNDMScheduler",
@@ -142,7 +144,7 @@ def _metadata(
         "width": width,
         "height": height,
         "unit": unit,
-        "steps": FEW_STEPS if distilled else STEPS.get(name, 50),
+        "steps": FEW_STEPS if distilled else CONSISTENT_STEPS.get(scheduler) or STEPS.get(name, 50),
         "guidance": 0.0 if distilled else GUIDANCE.get(name),
         "distilled": distilled or None,
         "scheduler": scheduler,
@@ -217,7 +219,8 @@ def _is_distilled(name: str, scheduler: str, config: Mapping[str, Any], network:
     if name == "flux":
         return network.get("guidance_embeds") is False
     if name in ("sd", "sd2", "sdxl") and scheduler.startswith("Euler"):
-        return config.get("timestep_spacing") == "trailing" and config.get("rescale_betas_zero_snr") is not True
+        plain = config.get("prediction_type", "epsilon") == "epsilon" and config.get("rescale_betas_zero_snr") is not True
+        return plain and config.get("timestep_spacing") == "trailing"
     return False
 
 
