@@ -94,7 +94,7 @@ def _rows(options: argparse.Namespace, home: Path) -> Iterator[Row]:
 
 def _measure(folder: Path, side: int, together: int) -> tuple[int, int]:
     """(estimated, measured) bytes of one model in a fresh worker."""
-    settings = Settings(device="cpu", options={"batch": together})
+    settings = Settings(device="cpu", options={"batch": together, "max_pixels": max(side, 64) ** 2})
     runtime = anyform.start([folder], defaults=settings)
     try:
         name = runtime.names()[0]

@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
 def over_http(options: argparse.Namespace) -> list[Comparison]:
     """A run over HTTP, the picture as base64 and as a URL that is fetched, each against the peer."""
     model = pipeline(options.family, options.width)
-    with Alone(_open_diffusers, model, options) as peer, speech.server(model, f"threads={options.threads}") as port:
+    with Alone(_open_diffusers, model, options) as peer, speech.server(model, *_loading(options)) as port:
         client, wanted = Client(port, model.name, options), peer.paint(SEED)[1]
         made = []
         for form in FORMS:
@@ -109,7 +109,7 @@ def in_process(options: argparse.Namespace) -> list[Comparison]:
 def clients(options: argparse.Namespace) -> list[Comparison]:
     """So many at once, against as many one after another; what they get must be the same."""
     model = pipeline(options.family, options.width)
-    with speech.server(model, f"threads={options.threads}") as port:
+    with speech.server(model, *_loading(options)) as port:
         crowd = [Client(port, model.name, options) for _ in range(options.clients)]
         seeds = range(SEED, SEED + options.clients)
         alone = [crowd[0].paint(seed) for seed in seeds]
@@ -126,6 +126,11 @@ def clients(options: argparse.Namespace) -> list[Comparison]:
             )
     name = f"{_told(options)}: {options.clients} clients at once / one after another"
     return [Comparison(name, rounds, 1 + CROWD, same)]
+
+
+def _loading(options: argparse.Namespace) -> tuple[str, str]:
+    """Load options; pictures may be far larger than those that so small a pipeline is made for."""
+    return f"threads={options.threads}", f"max_pixels={max(options.side, 64) ** 2}"
 
 
 def _told(options: argparse.Namespace) -> str:
@@ -218,7 +223,7 @@ def _open_here(model: Path, options: argparse.Namespace) -> Paint:
     from anyform.contract.facts import Settings
     from anyform.contract.jobs import Image
 
-    settings = Settings(options={"threads": options.threads})
+    settings = Settings(options=dict(one.split("=") for one in _loading(options)))
     runtime = anyform.start([model], where="here", defaults=settings)
 
     def paint(seed: int) -> bytes:

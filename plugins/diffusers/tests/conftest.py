@@ -209,14 +209,16 @@ def painted_by(tiny_pipe: Callable[[str], Any]) -> Iterator[Callable[..., Any]]:
                 self.together: list[int] = []
                 """How many pictures were painted at once, each time."""
 
-            def paint(self, wish: Any, seeds: Sequence[int], step: Callable[[int, Any], None]) -> list[Any]:
+            def paint(
+                self, wish: Any, seeds: Sequence[int], step: Callable[[int, Any], None], begun: Any = None
+            ) -> list[Any]:
                 def waiting(done: int, latents: Any) -> None:
                     step(done, latents)
                     if held and done:
                         assert self.go.acquire(timeout=60)
 
                 self.together.append(len(seeds))
-                return super().paint(wish, seeds, waiting)
+                return super().paint(wish, seeds, waiting, begun)
 
         pipe = tiny_pipe(family)
         name = type(pipe.scheduler).__name__
@@ -252,14 +254,16 @@ def painting_model(gallery: Gallery) -> Iterator[Callable[..., Any]]:
                 self.go = threading.Semaphore(0)
                 self.together_each: list[int] = []
 
-            def paint(self, wish: Any, seeds: Sequence[int], step: Callable[[int, Any], None]) -> list[Any]:
+            def paint(
+                self, wish: Any, seeds: Sequence[int], step: Callable[[int, Any], None], begun: Any = None
+            ) -> list[Any]:
                 def told(done: int, latents: Any) -> None:
                     step(done, latents)
                     if held and done:
                         assert self.go.acquire(timeout=60), "nobody released the next step"
 
                 self.together_each.append(len(seeds))
-                return super().paint(wish, seeds, told)
+                return super().paint(wish, seeds, told, begun)
 
         like = gallery.painter(family)
         facts = replace(like.facts, name="tiny", width=SIDE, height=SIDE)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +22,8 @@ from anyform.contract.jobs import Image  # noqa: E402
 from anyform.contract.model import Stop  # noqa: E402
 from anyform.testing.following import Followed  # noqa: E402
 from anyform.testing.jobs import together  # noqa: E402
+from anyform_diffusers import block, mode  # noqa: E402
+from anyform_diffusers.backend import torch  # noqa: E402
 from anyform_diffusers.wish import Wish  # noqa: E402
 
 pytestmark = pytest.mark.engine
@@ -58,6 +62,24 @@ def counted(model: Any) -> Iterator[list[int]]:
     hook.remove()
 
 
+@contextmanager
+def halfway(network: Any, ending: Callable[[], None]) -> Iterator[list[Any]]:
+    """Calls *ending* in the middle of *network*. Yields the modules that were computed since."""
+    lists = [one for one in network.modules() if isinstance(one, torch.nn.ModuleList) and len(one[0]._modules) > 1]
+    blocks = list(lists[len(lists) // 2])
+    computed: list[Any] = []
+
+    def end(*_: Any) -> None:
+        computed.clear()
+        ending()
+
+    hooks = [one.register_forward_hook(lambda module, *_: computed.append(module)) for one in network.modules()]
+    hooks.append(blocks[0].register_forward_pre_hook(end))
+    yield computed
+    for hook in hooks:
+        hook.remove()
+
+
 class TestCancel:
     @pytest.mark.parametrize("family", ["sdxl", "flux"])
     def test_at_step_3_of_50_no_more_than_one_is_run(self, family: str, painting_model: Made) -> None:
@@ -71,10 +93,62 @@ class TestCancel:
             model.painter.go.release(100)
             done = job.done()
         assert len(rows) == 4
-        assert done.extra["steps"] == 4
+        assert done.extra["steps"] == 3
         assert reasons(done) == ["cancelled"]
         assert files(job.seen) == []
         assert files(run(model)) == before
+
+    @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+    @pytest.mark.parametrize("part", ["network", "decoder"])
+    def test_within_a_step_no_further_block_is_computed(self, family: str, part: str, painting_model: Made) -> None:
+        model = painting_model(family)
+        before, stop = files(run(model)), Stop()
+        pipe = model.painter.pipe
+        network = mode.denoiser(pipe) if part == "network" else pipe.vae.decoder
+        with halfway(network, stop.set) as computed:
+            done = list(model.generate(SHORT, stop))[-1]
+        assert computed == []
+        assert (reasons(done), done.extra["steps"]) == (["cancelled"], 0 if part == "network" else 2)
+        assert files(run(model)) == before
+        assert not any(one._forward_pre_hooks for one in pipe.vae.decoder.modules())
+        assert not any(one._forward_pre_hooks for one in mode.denoiser(pipe).modules())
+
+    def test_while_an_unfinished_picture_is_decoded(self, painting_model: Made) -> None:
+        model = painting_model()
+        before, stop = files(run(model)), Stop()
+        with halfway(model.painter.pipe.vae.decoder, stop.set) as computed:
+            events = list(model.generate(replace(SHORT, partials=1), stop))
+        assert (reasons(events[-1]), computed, files(events)) == (["cancelled"], [], [])
+        assert events[-1].extra["steps"] == 1
+        assert files(run(model)) == before
+
+    def test_a_step_goes_on_for_those_who_still_wait(self, painting_model: Made) -> None:
+        model = painting_model(batch=2, held=True)
+        first = Followed(model, SHORT)
+        first.stage("step", 1)
+        jobs = [Followed(model, replace(SHORT, seed=seed)) for seed in (1, 2)]
+        for job in jobs:
+            job.stage("queue")
+
+        def end() -> None:
+            if model.painter.together_each == [1, 2]:
+                jobs[0].stop.set()
+
+        with halfway(model.painter.pipe.vae.decoder, end) as computed:
+            model.painter.go.release(100)
+            assert [reasons(job.done()) for job in jobs] == [["cancelled"], ["stop"]]
+        assert computed
+        assert (model.painter.together_each, len(files(jobs[1].seen))) == ([1, 2], 1)
+
+    def test_a_compiled_network_is_called_as_it_is(self, tiny_pipe: Made) -> None:
+        pipe = copy.copy(tiny_pipe("sd"))
+        pipe.unet = copy.deepcopy(pipe.unet)
+        own = set(map(id, pipe.unet.modules()))
+        assert own & set(map(id, block.of(pipe)))
+        pipe.unet.compile()
+        left = set(map(id, block.of(pipe)))
+        assert left
+        assert not own & left
 
     def test_before_the_start(self, painting_model: Made) -> None:
         model = painting_model()
@@ -294,6 +368,21 @@ class TestClose:
         model.close()
         with pytest.raises(Closed):
             model.generate(SHORT, Stop())
+
+    def test_within_a_step(self, painting_model: Made) -> None:
+        model = painting_model()
+        closing = threading.Thread(target=model.close)
+
+        def close() -> None:
+            closing.start()
+            with pytest.raises(Closed):
+                all(model._loop.check() is None for _ in iter(int, 1))  # until it has begun
+
+        with halfway(model.painter.pipe.unet, close) as computed:
+            with pytest.raises(Closed):
+                list(model.generate(LONG, Stop()))
+            closing.join()
+        assert computed == []
 
 
 class _Closing:

@@ -185,7 +185,8 @@ def test_without_any_it_says_what_to_fetch(
     said = str(failed.value)
     assert f'`hf download {repository} --include "*.json" "*.txt" "*.model"`' in said
     assert "MB" in said
-    assert "option config" in said
+    assert "`--option config=DIR`" in said
+    assert len(said) < 500
     assert ("licence" in said) is (family in ("sd3", "flux"))
     assert not offline, "nothing is asked of the network"
 
@@ -258,6 +259,11 @@ def test_sd3_without_its_third_encoder_is_told(kit: Any, gallery: Any, files: An
             lambda folder: [one.unlink() for one in (folder / "tokenizer").iterdir()],
             "tokenizer/tokenizer.json is missing",
         ),
+        (lambda folder: (folder / "unet" / "config.json").write_text("{"), "unet/config.json in it is no JSON object"),
+        (
+            lambda folder: (folder / "scheduler" / "scheduler_config.json").write_text("[1]"),
+            "scheduler_config.json in it is no JSON",
+        ),
         (lambda folder: _index(folder, scheduler=["os", "system"]), "names os.system"),
         (lambda folder: _index(folder, vae=["diffusers", "loader"]), "names diffusers.loader"),
         (lambda folder: _index(folder, _class_name="FluxPipeline"), "is of FluxPipeline, not of a sd model"),
@@ -284,9 +290,13 @@ def test_several_folders_beside_it_are_named(kit: Any, gallery: Any, files: Any,
     shutil.copyfile(files("sd"), tmp_path / "tiny.safetensors")
     for name in ("one", "two"):
         small(gallery.folder("sd"), tmp_path / name)
-    with pytest.raises(InvalidModel, match="one with the option config") as failed:
+    small(gallery.folder("sd"), tmp_path / "broken")
+    (tmp_path / "broken" / "unet" / "config.json").write_text("{")
+    small(gallery.folder("flux"), tmp_path / "other")
+    with pytest.raises(InvalidModel, match="Name one of them: `--option config=DIR`") as failed:
         pipeline(kit, tmp_path / "tiny.safetensors")
     assert all(str(tmp_path / name) in str(failed.value) for name in ("one", "two"))
+    assert not any(str(tmp_path / name) in str(failed.value) for name in ("broken", "other"))
 
 
 def test_configurations_of_another_size_are_told(kit: Any, gallery: Any, files: Any, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ class TestFiles:
             height=72,
             media_type=media_type,
         )
-        blob = next(event for event in run(painting_model("sdxl"), job) if isinstance(event, Blob))
+        blob = next(event for event in run(painting_model("sdxl", max_pixels=64 * 72), job) if isinstance(event, Blob))
         assert blob.media_type == media_type
         assert Pillow.open(io.BytesIO(blob.data)).size == (64, 72)
         said = writing.about(blob.data)
@@ -194,6 +194,25 @@ class TestFiles:
         assert "Seed: 11" in said["parameters"]
         expected = {"seed": 11, "width": 64, "height": 72, "steps": 2, "scheduler": "DDIMScheduler", "guidance": 4.5}
         assert blob.extra == expected
+
+    def test_it_says_how_many_steps_a_strength_leaves(self, painting_model: Made) -> None:
+        job = VaryImage(picture=encoded(noisy(1)), image=Image(prompt="a fox", steps=4, seed=1), strength=0.5)
+        events = run(painting_model("sdxl"), job)
+        [blob] = [event for event in events if isinstance(event, Blob)]
+        assert (blob.extra["steps"], blob.extra["steps_run"], events[-1].extra["steps"]) == (4, 2, 2)
+        said = writing.about(blob.data)
+        assert (said["steps"], said["steps_run"]) == ("4", "2")
+        assert "Steps: 4" in said["parameters"]
+        assert "Denoising strength: 0.5" in said["parameters"]
+
+    def test_what_is_stretched_is_said(self, painting_model: Made) -> None:
+        wide = encoded(Pillow.new("RGB", (640, 64)))
+        events = run(
+            painting_model("sdxl"), VaryImage(picture=wide, image=Image(prompt="a fox", steps=2), strength=1.0)
+        )
+        assert events[-1].extra["remarks"] == (
+            "the picture of 640x64 is stretched to 64x64, the nearest that this model paints",
+        )
 
     def test_a_lower_compression_makes_smaller_files(self, painting_model: Made) -> None:
         model = painting_model("flux")

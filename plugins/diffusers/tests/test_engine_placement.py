@@ -104,3 +104,11 @@ def test_what_is_free_is_asked_of_the_machine() -> None:
     from anyform_diffusers.room import free_bytes
 
     assert (free_bytes("cpu") > 0) == (mainmemory.free_bytes() > 0)
+
+
+def test_ended_within_a_step_where_parts_are_moved(kit: Any, gallery: Any) -> None:
+    moved, _ = placed(kit, gallery, "sd", way=Way(offload="model"))
+    before, told = kit.paint(moved), iter(range(40))
+    with pytest.raises(StopIteration):
+        moved.paint(kit.wish(), [7], kit.nothing, lambda: next(told) and None)
+    assert kit.same(kit.paint(moved), before)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anyform.contract.facts import Finding, Metadata
+from anyform.contract.facts import Finding, Metadata, Severity
 from anyform.kernel.files import FolderFiles
+from anyform.pretrained import safetensors
 from anyform.testing import painting
-from anyform_diffusers import plugin
+from anyform_diffusers import checkpoint, plugin
 
 
 def read(path: Path) -> tuple[Metadata, list[Finding]]:
@@ -119,3 +122,76 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
     assert finding.code == "diffusers.pickled"
     assert "never opened" in finding.text
     assert metadata.weight_bytes == path.stat().st_size
+
+
+def config(folder: Path) -> Path:
+    """The small files of a pipeline of Stable Diffusion, without weights."""
+    painting.write_pipeline(folder, "sd")
+    for file in folder.rglob("*.safetensors"):
+        file.unlink()
+    return folder
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A Hugging Face cache of this test's own, whoever tells where it is."""
+    place = tmp_path / ".cache" / "huggingface" / "hub"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with suppress(ImportError):
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(place))
+    return place
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_file_without_configurations_says_so_before_it_is_loaded(
+    tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    """Also where nothing of Hugging Face is installed."""
+    if not installed:
+        monkeypatch.delitem(sys.modules, "huggingface_hub.constants", raising=False)
+    path = painting.write_checkpoint(tmp_path / "models" / "m.safetensors", "sd")
+    _, (told,) = read(path)
+    assert (told.code, told.severity) == ("diffusers.config_elsewhere", Severity.WARNING)
+    assert "`hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --include" in told.text
+    assert told.text.endswith("`--option config=DIR`.")
+    assert len(told.text) < 500
+    snapshot = hub / "models--stable-diffusion-v1-5--stable-diffusion-v1-5" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    config(snapshot)
+    assert [finding.severity for finding in read(path)[1]] == [Severity.INFO]
+
+
+def test_folders_that_would_do_are_named_and_no_others(tmp_path: Path, hub: Path) -> None:
+    path = painting.write_checkpoint(tmp_path / "models" / "m.safetensors", "sd")
+    for name in ("a", "b", "c", "d", "broken"):
+        (path.parent / name).mkdir()
+        config(path.parent / name)
+    (path.parent / "broken" / "unet" / "config.json").write_text("{")
+    _, (told,) = read(path)
+    assert "4 folders beside it have configurations that would do" in told.text
+    assert f"{path.parent / 'c'} and 1 more: name one of them: `--option config=DIR`." in told.text
+    assert "broken" not in told.text
+    for name in ("b", "c", "d"):
+        (path.parent / name / "model_index.json").unlink()
+    assert [finding.severity for finding in read(path)[1]] == [Severity.INFO], "one alone is taken"
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "shape", "repository"),
+    [
+        ("sdxl", "edm_mean", (1, 4, 1, 1), "playgroundai/playground-v2.5-1024px-aesthetic"),
+        ("sd3", "model.diffusion_model.joint_blocks.37.x_block.mlp.fc1.weight", (9728, 2432), "-3.5-large"),
+        ("sd3", "model.diffusion_model.pos_embed", (1, 147_456, 1536), "-3.5-medium"),
+    ],
+)
+def test_editions_of_a_family_have_configurations_of_their_own(
+    tmp_path: Path, family: str, name: str, shape: tuple[int, ...], repository: str
+) -> None:
+    """Those that diffusers would fetch: a load looks for them alone."""
+    path = painting.write_checkpoint(tmp_path / "m.safetensors", family)
+    tensors = [one for one in safetensors.header(FolderFiles(tmp_path), path.name).tensors if one.name != name]
+    found = checkpoint.recognise([*tensors, safetensors.Tensor(name, "F16", shape, 0, 0)])
+    assert found is not None
+    assert found.repository.endswith(repository)

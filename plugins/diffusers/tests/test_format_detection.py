@@ -250,6 +250,13 @@ def test_a_part_by_itself_is_found_and_called_one(tmp_path: Path) -> None:
     assert finding.code == "diffusers.part_alone"
 
 
+def test_a_part_whose_weights_are_pickled_is_called_one_too(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"_class_name": "UNet2DConditionModel"})
+    (tmp_path / "diffusion_pytorch_model.bin").write_bytes(b"PK\x03\x04")
+    [match] = plugin.detect_format(FolderFiles(tmp_path))
+    assert [finding.code for finding in plugin.validate(FolderFiles(tmp_path), match)] == ["diffusers.part_alone"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"_class_name": 1}', '{"_class_name": "\\ud800Pipeline"}'])
 def test_an_index_that_is_none_is_found_for_its_name(tmp_path: Path, content: str) -> None:
     painting.write_pipeline(tmp_path)

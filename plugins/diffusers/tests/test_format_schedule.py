@@ -77,6 +77,16 @@ def test_what_needs_a_package_that_is_not_ours_is_not_offered() -> None:
         ("heun", "HeunDiscreteScheduler", {}),
         ("LMS Karras", "LMSDiscreteScheduler", {"use_karras_sigmas": True}),
         ("euler exponential", "EulerDiscreteScheduler", {"use_exponential_sigmas": True}),
+        ("k_euler", "EulerDiscreteScheduler", {}),
+        ("k_euler_ancestral", "EulerAncestralDiscreteScheduler", {}),
+        ("k_dpmpp_2m", "DPMSolverMultistepScheduler", {}),
+        ("k_dpmpp_2m_karras", "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+        ("k_dpmpp_sde", "DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+        ("k_heun", "HeunDiscreteScheduler", {}),
+        ("k_lms", "LMSDiscreteScheduler", {}),
+        ("k_dpm_2", "KDPM2DiscreteScheduler", {}),
+        ("k_dpm_2_a", "KDPM2AncestralDiscreteScheduler", {}),
+        ("k_dpm_2_ancestral", "KDPM2AncestralDiscreteScheduler", {}),
         ("ddim_trailing", "DDIMScheduler", {"timestep_spacing": "trailing"}),
         ("euler_sgm_uniform", "EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
     ],
@@ -112,6 +122,22 @@ def test_a_name_that_means_none_is_told_with_those_that_do(name: str) -> None:
     assert "euler_a" in str(refused.value)
     assert refused.value.details["allowed"] == list(SD)
     assert len(str(refused.value)) < 2000
+
+
+def test_the_nearest_are_told_and_all_once() -> None:
+    with pytest.raises(Invalid) as refused:
+        schedule.resolve("eulr_karas", SD)
+    assert refused.value.message.startswith("scheduler 'eulr_karas' is none that this model has. Near it: euler_karras")
+    assert len(refused.value.message) < 150
+    assert all(f" {name}" in refused.value.hint for name in (*SD, "dpm++_2m_sde", "euler_a", "_karras", "_exponential"))
+    assert len(str(refused.value)) < 1000
+    assert refused.value.hint.count("DPMSolverMultistepScheduler") == 1
+
+
+@pytest.mark.parametrize("allowed", [SD, EDM, SD3, FLUX], ids=["sd", "edm", "sd3", "flux"])
+def test_every_name_that_is_told_means_one(allowed: tuple[str, ...]) -> None:
+    told = schedule.names(allowed)
+    assert len({schedule.canonical(name, allowed) for name in told}) == len(told)
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler_a", "dpm++_2m", "pndm", "unipc"])

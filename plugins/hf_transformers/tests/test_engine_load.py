@@ -63,6 +63,23 @@ def test_a_device_that_torch_cannot_use_is_refused(decoder_folder: Path, kit: An
             backend.load(replace(plan, settings=replace(plan.settings, device=device)))
 
 
+def test_a_kernel_of_the_hub_is_refused(copied: Path, kit: Any) -> None:
+    from anyform_hf_transformers import backend
+
+    plan = kit.plan(copied)
+    write_config(copied, attn_implementation="evil/kernel")
+    with pytest.raises(Unsupported, match="'evil/kernel', which transformers would fetch"):
+        backend.load(plan)
+
+
+@pytest.mark.parametrize("said", ["can't allocate memory: you tried", "not enough memory: you tried"])
+def test_no_main_memory_is_told_as_that(said: str) -> None:
+    from anyform_hf_transformers import weights
+
+    assert weights.out_of_memory(RuntimeError(f"[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: {said}"))
+    assert not weights.out_of_memory(RuntimeError("no such file"))
+
+
 def test_missing_weights_are_named(copied: Path, engine: Any) -> None:
     write_config(copied, num_hidden_layers=6)
     with pytest.raises(LoadFailed, match=r"layers\.5"):

@@ -95,6 +95,8 @@ def pickle_too(folder: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a kernel that would be fetched": (change("config.json", attn_implementation="evil/kernel"), "custom_code"),
+    "one of a part": (change("config.json", text_config={"_attn_implementation": "evil/kernel:run"}), "custom_code"),
     "config missing": (drop("config.json"), "missing_config"),
     "config empty": (put("config.json", b""), "empty_file"),
     "config no JSON": (put("config.json", b"{'a': 1}"), "bad_json"),

@@ -120,7 +120,7 @@ def test_a_picture_is_edited_and_varied(cli: Any, brush: Path, tmp_path: Path) -
     plain = VaryImage(picture=given, image=Image(prompt="", seed=7))
     assert (tmp_path / "picture.png").read_bytes() == painted(plain)
     (tmp_path / "mask.png").write_bytes(png(8, 8))
-    wrong = cli(*edit, "--mask", "mask.png")
+    wrong = cli(*edit, "--mask", "mask.png", "--option", "crash=load")
     assert (wrong.returncode, "the mask has 8 x 8 pixels and the picture 16 x 24" in wrong.stderr) == (1, True)
 
 
@@ -140,6 +140,8 @@ def test_nothing_is_written_over(cli: Any, brush: Path, tmp_path: Path) -> None:
             ("--scheduler", "AncestralScheduler"),
             "has no scheduler 'AncestralScheduler'. Near it are EchoAncestralScheduler",
         ),
+        (("--lora", "ink", "--option", 'loras={"oil": "/o"}'), "has no LoRA 'ink'. It is loaded with oil."),
+        (("--lora", "ink", "--option", "loras={}"), "has no LoRA 'ink'. It is loaded without any: see option loras."),
         (("--edit", "none.png"), "none.png cannot be read: No such file or directory."),
     ],
 )
@@ -227,4 +229,4 @@ def test_show_says_what_a_model_paints(cli: Any, brush: Path) -> None:
     rows = dict(line.split("  ", 1) for line in cli("show", brush).stdout.splitlines() if "  " in line)
     assert rows["pictures"].strip() == "64 x 64, sides in multiples of 8, 4 steps"
     assert rows["scheduler"].strip() == "EchoScheduler"
-    assert rows["schedulers"].strip() == "2: EchoScheduler EchoAncestralScheduler"
+    assert rows["schedulers"].strip() == "EchoScheduler EchoAncestralScheduler"

@@ -298,6 +298,26 @@ def test_a_model_that_does_not_paint(http: httpx.Client) -> None:
     assert "painter" in edits.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("name", ["nobody", "painter/", "../painter"])
+def test_a_model_that_is_not_there(http: httpx.Client, name: str) -> None:
+    error = refused(http.post(GENERATIONS, json=body(model=name)), "model", 404)
+    assert error["code"] == "model_not_found"
+    assert "Models here that make pictures: generator, painter, slow-painter." in error["message"]
+    chat = {"model": name, "messages": [{"role": "user", "content": "Hello"}]}
+    assert "pictures" not in refused(http.post("/v1/chat/completions", json=chat), "model", 404)["message"]
+
+
+def test_of_many_models_the_list_is_named_as_clients_reach_it(serve: Serve, tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"story-{number}.echo.json").write_text('{"format": "echo", "tasks": ["chat"]}')
+    runtime = start(folders=[tmp_path], where="here")
+    many = serve(runtime)
+    message = refused(many.http.post(GENERATIONS, json=body(model="What")), "model", 404)["message"]
+    assert "Model names are listed under /v1/models. None here can make pictures." in message
+    assert "anyform list" not in message
+    runtime.close()
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -305,6 +325,8 @@ def test_a_model_that_does_not_paint(http: httpx.Client) -> None:
         ({"size": "0x0"}, "size"), ({"size": "axb"}, "size"), ({"size": "100000x100000"}, "size"),
         ({"steps": 0}, "steps"), ({"num_inference_steps": 10_000}, "num_inference_steps"),
         ({"partial_images": 1}, "partial_images"), ({"background": "transparent"}, "background"),
+        ({"cfg_scale": 7}, "cfg_scale"), ({"sampler_name": "Euler a"}, "sampler_name"),
+        ({"batch_size": 2}, "batch_size"),
         ({"style": "vivid"}, "style"), ({"quality": "best"}, "quality"),
     ],
 )  # fmt: skip

@@ -205,7 +205,7 @@ def test_a_bad_body(unharmed: Any, body: bytes) -> None:
 
 
 def test_a_model_that_is_not_there(unharmed: Any) -> None:
-    refusal(unharmed.http.post(GENERATIONS, json={**GOOD, "model": "nobody"}), None, 404)
+    refusal(unharmed.http.post(GENERATIONS, json={**GOOD, "model": "nobody"}), "model", 404)
 
 
 def test_after_all_that_the_picture_is_what_it_was(studio: Any, before: tuple[Any, int]) -> None:

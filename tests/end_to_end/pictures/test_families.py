@@ -78,5 +78,6 @@ def test_a_single_file_paints_what_its_folder_does(house: Any, directly: Find) -
 def test_a_single_file_without_configurations_says_what_to_fetch(house: Any) -> None:
     with pytest.raises(APIStatusError) as refused:
         house.paint("bare")
-    assert "model_index.json" in refused.value.message
-    assert "config" in refused.value.message
+    assert refused.value.status_code == 400
+    assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --include" in refused.value.message
+    assert "--option config=DIR" in refused.value.message

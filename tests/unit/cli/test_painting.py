@@ -13,7 +13,7 @@ from anyform.cli import imagine, painting
 from anyform.cli.command import dispatch
 from anyform.cli.parser import Parser
 from anyform.contract.errors import Invalid
-from anyform.contract.events import Blob
+from anyform.contract.events import Blob, Event, Progress
 from anyform.contract.jobs import EditImage, Image, Picture, VaryImage
 from anyform.testing.picture import png
 
@@ -76,6 +76,67 @@ def test_a_name_that_somebody_took_meanwhile_costs_no_picture(
     assert (tmp_path / "a-fox.png").read_bytes() == b"theirs"
     assert (tmp_path / "a-fox-2.png").read_bytes() == b"ours"
     assert capsys.readouterr().out == "a-fox-2.png\n"
+
+
+def test_each_picture_has_its_own_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(imagine, "monotonic", lambda: clock[0])
+    monkeypatch.chdir(tmp_path)
+    args = read("x", "-n", "4", "--json")
+    easel = imagine.Easel(painting.targets(args, "x"), args)
+
+    def after(seconds: float, event: Event) -> None:
+        clock[0] += seconds
+        easel.take(event)
+
+    step = Progress(stage="step", done=1, total=9)
+    after(2, step)
+    after(1, Blob(data=b"1", media_type="image/png", index=0))
+    after(4, step)
+    after(1, Blob(data=b"2", media_type="image/png", index=1))
+    after(6, step)  # two that are painted together
+    after(0.5, Blob(data=b"3", media_type="image/png", index=2))
+    after(0.25, Blob(data=b"4", media_type="image/png", index=3))
+    assert [one["took_s"] for one in easel.told] == [3, 5, 6.5, 6.75]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(("steps", "told"), [(1, "seed 7 · 1 step · "), (2, "seed 7 · 2 steps · ")])
+def test_one_step_is_no_steps(
+    steps: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = read("x")
+    easel = imagine.Easel(painting.targets(args, "x"), args)
+    easel.take(Blob(data=b"1", media_type="image/png", extra={"seed": 7, "steps": steps}))
+    assert told in capsys.readouterr().err
+
+
+def test_help_offers_what_painters_have(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read("--help")
+    said = capsys.readouterr().out
+    assert "--device" in said
+    assert not any(name in said for name in ("--context", "--width", "--height"))
+
+
+def test_an_ending_and_a_format_may_say_the_same(tmp_path: Path) -> None:
+    assert painting.form(read("x", "-o", "c.jpg", "--format", "jpeg")) == "jpeg"
+    assert painting.form(read("x", "-o", "c.doc", "--format", "webp")) == "webp"
+
+
+def test_a_mask_of_another_size_is_told_before_a_model_is_looked_for(tmp_path: Path) -> None:
+    start, mask = tmp_path / "start.png", tmp_path / "mask.png"
+    start.write_bytes(png(16, 24))
+    mask.write_bytes(png(8, 8))
+    with pytest.raises(Invalid, match=r"the mask has 8 x 8 pixels and the picture 16 x 24\."):
+        painting.pictures(read("x", "--edit", str(start), "--mask", str(mask)))
+    mask.write_bytes(png(24, 16))  # one of the two may say that it is to be turned
+    assert set(painting.pictures(read("x", "--edit", str(start), "--mask", str(mask)))) == {"edit", "mask"}
+    mask.write_bytes(b"GIF89a...")
+    assert set(painting.pictures(read("x", "--edit", str(start), "--mask", str(mask)))) == {"edit", "mask"}
 
 
 @pytest.mark.parametrize(("text", "size"), [("512x768", (512, 768)), ("8X8", (8, 8)), ("64\u00d732", (64, 32))])
@@ -171,6 +232,15 @@ def test_the_bounds_are_those_of_requests() -> None:
 
 MISUSED = [
     (["x", "-o", "out.doc"], "out.doc does not end as a picture does. Let it end in .png, .jpg, .jpeg, .webp"),
+    (["x", "-o", "fox.gif"], "fox.gif cannot be written as gif; only png, jpg or webp."),
+    (["x", "-o", "fox.GIF", "--format", "png"], "fox.GIF cannot be written as gif; only png, jpg or webp."),
+    (["x", "-o", "c.png", "--format", "jpeg"], "c.png ends as png does, and --format is jpeg."),
+    (["x", "--edit", "a", "--edit", "b"], "--edit: it takes one picture, and b is another."),
+    (["--vary", "a", "--vary", "b"], "--vary: it takes one picture, and b is another."),
+    (["x", "--edit", "a", "--mask", "m", "--mask", "n"], "--mask: it takes one picture, and n is another."),
+    (["x", "--width", "64"], "--width: both sides are said together, as `--size WxH`, such as --size 512x768."),
+    (["x", "--height=64"], "--height: both sides are said together, as `--size WxH`, such as --size 512x768."),
+    (["x", "--context", "4096"], "`anyform imagine` has no option --context."),
     (["x", "-o", "."], ". does not end as a picture does."),
     (["x", "-o", "-", "-n", "2"], "standard output takes one picture; -n is 2."),
     (["x", "-o", "-", "--json"], "with --json the picture needs a file of its own."),

@@ -56,6 +56,16 @@ def test_only_numbers_and_booleans_are_options(value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "shown"), [("float16", '{ dtype = "float16" }'), ("x" * 99, "{ dtype = … }"), (["a"], "{ dtype = … }")]
+)
+def test_a_refused_option_says_where_it_is_set(value: object, shown: str) -> None:
+    for local in ((), ("dtype",)):
+        with pytest.raises(RefusedRequest) as caught:
+            settings({"dtype": value}, local)
+        assert f'`options = {shown}` under [model."NAME"] of its settings file' in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("given", "param"), [({"context": 0}, "context"), ({"parallel": "x"}, "parallel"), ({"options": 1}, "options")]
 )
 def test_the_kernels_own_settings_are_checked(given: dict[str, Any], param: str) -> None:

@@ -273,6 +273,16 @@ def test_what_is_not_done_is_refused(route: Callable[..., Any], given: dict[str,
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("value", ["x", 0, 1.5, Written("7")])
+@pytest.mark.parametrize(("name", "meant"), image.MEANT.items())
+@pytest.mark.parametrize("route", [read, edit, vary])
+def test_a_name_that_others_use_is_refused(route: Callable[..., Any], name: str, meant: str, value: Any) -> None:
+    with pytest.raises(Unsupported, match=f"'{name}'. Did you mean {meant}") as caught:
+        route(**{name: value})
+    assert caught.value.details["param"] == name
+    assert route(**{name: None})
+
+
 @pytest.mark.parametrize(
     ("route", "given", "param"),
     [
@@ -459,6 +469,13 @@ def test_an_engine_that_says_little_of_its_pictures() -> None:
     partly, whole = told(read(stream=True), events)
     assert (partly["size"], whole["size"], "seed" in whole) == ("auto", "auto", False)
     assert written(read(stream=True), (Done(),)) == ""
+
+
+def test_what_the_model_remarks_is_told_with_the_pictures() -> None:
+    events = (made(), Done(extra={"steps": 2, "remarks": ("the picture was stretched",)}))
+    assert json.loads(written(read(), events))["remarks"] == ["the picture was stretched"]
+    assert told(read(stream=True), events)[-1]["remarks"] == ["the picture was stretched"]
+    assert "remarks" not in json.loads(written(read(), (made(), Done())))
 
 
 def test_writers_know_what_was_asked_for() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anyform.contract.errors import PluginFault
-from anyform.contract.facts import Evidence, Finding, FormatMatch, Metadata, ModelFiles
+from anyform.contract.facts import Evidence, Finding, FormatMatch, Metadata, ModelFiles, Severity
 from anyform.contract.hooks import hookimpl
 from anyform.kernel.entry import Entry
 from anyform.kernel.files import FolderFiles
@@ -116,6 +116,17 @@ class Kept:
         self.told.append("renewed")
 
     def close(self) -> None: ...
+
+
+def test_what_hangs_on_files_elsewhere_is_asked_again() -> None:
+    """The model's own files do not change when they come."""
+    memory = Kept()
+    reader = Reader(Plugins.of({}), memory)
+    lacking = [Finding(code="p.config_elsewhere", severity=Severity.WARNING, text="there is none")]
+    answers = iter((lacking, []))
+    said = [reader.remembered("validate", "p", "about", "stamp", lambda: next(answers)) for _ in range(3)]
+    assert said == [lacking, [], []]
+    assert memory.told == ["[]"]
 
 
 def test_it_forgets_when_plugins_change_also_what_is_being_asked_just_then() -> None:

@@ -54,8 +54,10 @@ def add_library(parser: ArgumentParser) -> None:
     add_config(group)  # type: ignore[arg-type]
 
 
-def add_settings(parser: ArgumentParser, *, contexts: bool = False) -> None:
-    """Load-time settings. *contexts*: several contexts may be named, as `args.contexts`."""
+def add_settings(parser: ArgumentParser, *, contexts: bool = False, context: bool = True) -> None:
+    """Load-time settings. *contexts*: several contexts may be named, as `args.contexts`. *context*: whether models have
+    one that are meant.
+    """
     group = parser.add_argument_group("loading")
     meaning = "tokens that one request may use, prompt and answer together"
     if contexts:
@@ -63,7 +65,7 @@ def add_settings(parser: ArgumentParser, *, contexts: bool = False) -> None:
         group.add_argument(
             "--context", type=positives, action="extend", dest="contexts", default=[], metavar="N", help=meaning
         )
-    else:
+    elif context:
         group.add_argument("--context", type=positive, metavar="N", help=meaning)
     group.add_argument("--parallel", type=positive, metavar="N", help="requests that run at once")
     group.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...")

@@ -12,6 +12,7 @@ from anyform.cli.background import waited
 from anyform.cli.opening import Where, opened, opened_for, spelled
 from anyform.cli.terminal import errors
 from anyform.contract.errors import Fault, ModelNotFound
+from anyform.contract.facts import Severity
 
 if TYPE_CHECKING:
     from anyform.contract.facts import Metadata
@@ -95,9 +96,14 @@ def _able(runtime: Runtime, task: str, suits: Suits) -> list[Description]:
     raise next((one.fault for one in doing if one.fault), None) or none(task)
 
 
-def _rank(one: Description, suits: Suits) -> tuple[int, int, int]:
+def _rank(one: Description, suits: Suits) -> tuple[int, bool, int, int]:
     assert one.metadata
-    return suits(one.metadata), one.entry.size_bytes, one.metadata.parameters or 0
+    return suits(one.metadata), _sound(one), one.entry.size_bytes, one.metadata.parameters or 0
+
+
+def _sound(one: Description) -> bool:
+    """Whether validation warns of nothing."""
+    return all(finding.severity < Severity.WARNING for finding in one.findings)
 
 
 def _default(runtime: Runtime, name: str) -> str:
@@ -111,9 +117,12 @@ def _default(runtime: Runtime, name: str) -> str:
 def _why(name: str, able: Sequence[Description]) -> str:
     """Why it is *name* that is taken of *able*."""
     sizes = {one.entry.name: one.entry.size_bytes for one in able}
-    if sizes[name] < max(sizes.values()):
-        return f"which of {len(able)} suits best what is asked for"
-    return f"the {'larger' if len(able) == 2 else 'largest'} of {len(able)}"
+    sound = {one.entry.name: one.entry.size_bytes for one in able if _sound(one)}
+    if sizes[name] == max(sizes.values()):
+        return f"the {'larger' if len(able) == 2 else 'largest'} of {len(able)}"
+    if name in sound and sizes[name] == max(sound.values()):
+        return f"the largest of {len(able)} of which `anyform validate` warns of nothing"
+    return f"which of {len(able)} suits best what is asked for"
 
 
 def _listed(able: Sequence[Description], but: str, few: int = 5) -> str:

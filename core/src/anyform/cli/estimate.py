@@ -115,7 +115,7 @@ def _facts(
         ("model", f"{entry.match.format} {metadata.quantization}".rstrip() + f", {size(entry.size_bytes)}{trained}"),
         ("runs on", _engine(verdicts)),
         ("loads with", f"{decision.context} tokens ({decision.context_why})" if decision.context else ""),
-        ("at once", _at_once(told[0]) if told else ""),
+        ("at once", _at_once(told[0]) if told and told[0].context else ""),
         ("free", free if told else ""),
     ]
 
@@ -129,9 +129,8 @@ def _engine(verdicts: Sequence[Verdict]) -> Cell:
 
 
 def _at_once(memory: Memory) -> str:
-    if memory.parallel <= 1:
-        return "1 request"
-    return f"{memory.parallel} requests" + (", each with the whole context" if memory.context else "")
+    """Of a model with a context; how many any other computes at once is its backend's own matter."""
+    return "1 request" if memory.parallel <= 1 else f"{memory.parallel} requests, each with the whole context"
 
 
 def _table(terminal: Terminal, told: Sequence[Memory], sound: bool) -> None:

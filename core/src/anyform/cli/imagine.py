@@ -18,12 +18,12 @@ from anyform.cli.opening import Where
 from anyform.cli.painting import PIPE
 from anyform.cli.parser import misused
 from anyform.cli.run import load, piped
-from anyform.cli.suiting import check_painting, in_words, paints
+from anyform.cli.suiting import check_loras, check_painting, in_words, paints
 from anyform.cli.terminal import errors, output
 from anyform.cli.writing import add_force, check, whole
 from anyform.config import Log
 from anyform.contract.errors import Fault, Invalid
-from anyform.contract.events import Blob, Event, Progress
+from anyform.contract.events import Blob, Done, Event, Progress
 from anyform.contract.jobs import Image
 from anyform.journal import begin
 
@@ -55,7 +55,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--here", action="store_true", help="run the model in this process, not in a worker")
     add_json(parser)
     add_offline(parser)
-    add_settings(parser)
+    add_settings(parser, context=False)
     add_library(parser)
 
 
@@ -74,7 +74,10 @@ def execute(args: Namespace) -> int:
         runtime, name = opened
         entry = runtime.find(name)
         job = painting.job(args, prompt, given, runtime.rule(entry).request)
-        check_painting(name, runtime.metadata(entry), job if isinstance(job, Image) else job.image)
+        wanted = job if isinstance(job, Image) else job.image
+        check_painting(name, runtime.metadata(entry), wanted)
+        if wanted.loras:
+            check_loras(runtime, entry, wanted.loras)
         load_s = load(runtime, name, job)
         backend = next((one.backend for one in runtime.loaded() if one.model == name), None)
         began = monotonic()
@@ -83,7 +86,11 @@ def execute(args: Namespace) -> int:
         took_s = monotonic() - began
     if args.json:
         seconds = {"load_s": round(load_s, 3), "took_s": round(took_s, 3)}
-        print(document.text({"model": name, "backend": backend, "pictures": easel.told, **seconds}))
+        print(
+            document.text(
+                {"model": name, "backend": backend, "pictures": easel.told, "remarks": easel.remarks, **seconds}
+            )
+        )
     return 0
 
 
@@ -95,10 +102,14 @@ class Easel:
         self._targets, self._force, self._silent = targets, args.force, args.json
         self._named = bool(args.output)
         self._terminal = errors()
-        self._began = monotonic()
+        self._began = self._painting = monotonic()
+        self._finished: float | None = None
+        """When the last picture was, of which no other was begun yet."""
         self._shown = ""
         self.told: list[Mapping[str, Any]] = []
         """What there is to say of each, for programs."""
+        self.remarks: Sequence[str] = ()
+        """What the model remarks on all of them."""
 
     def take(self, event: Event) -> None:
         """Show or write what *event* brings."""
@@ -106,12 +117,28 @@ class Easel:
             self._terminal.status("")
             self._finish(event)
         elif isinstance(event, Progress):
+            self._begin(event)
             self._shown = _progress(event, monotonic() - self._began)
+        elif isinstance(event, Done):
+            self._end(event)
         self._terminal.status(self._shown)
 
     def clear(self) -> None:
         """Leave nothing half shown."""
         self._terminal.status("")
+
+    def _begin(self, event: Progress) -> None:
+        """The first step of another picture: those that are painted together all took as long."""
+        if event.stage == "step" and self._finished is not None:
+            self._painting, self._finished = self._finished, None
+
+    def _end(self, done: Done) -> None:
+        self.remarks = list(done.extra.get("remarks", ()))
+        self._shown = ""
+        if not self._silent:
+            for remark in self.remarks:
+                self._terminal.status("")
+                self._terminal.line(f"note: {remark}")
 
     def _finish(self, picture: Blob) -> None:
         target = self._target(picture.index)
@@ -119,7 +146,8 @@ class Easel:
             file = sys.stdout.buffer if target is None else ending.enter_context(whole(target, self._force))
             file.write(picture.data)
             file.flush()
-        seconds = monotonic() - self._began
+        self._finished = monotonic()
+        seconds = self._finished - self._painting
         said = {"output": target, "media_type": picture.media_type, "bytes": len(picture.data), **picture.extra}
         self.told.append({**said, "took_s": round(seconds, 3)})
         if self._silent:
@@ -163,7 +191,7 @@ def _facts(extra: Mapping[str, Any], seconds: float) -> str:
     parts = [
         f"seed {extra['seed']}" if "seed" in extra else "",
         f"{extra['width']} x {extra['height']}" if "width" in extra else "",
-        f"{extra['steps']} steps" if "steps" in extra else "",
+        f"{extra['steps']} step{'' if extra['steps'] == 1 else 's'}" if "steps" in extra else "",
         str(extra.get("scheduler", "")),
         f"{seconds:.1f} s",
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, Action, ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from anyform.cli.arguments import positive
+from anyform.cli.extent import extent
 from anyform.cli.parser import misused
 from anyform.contract.errors import Invalid
 from anyform.contract.jobs import EditImage, Image, Picture, VaryImage
@@ -19,6 +20,10 @@ PIPE = "-"
 FORMATS: Mapping[str, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 ENDINGS: Mapping[str, str] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 """How files end, and what is in them."""
+UNWRITTEN = (
+    ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ico", ".svg", ".tga", ".ppm",
+)  # fmt: skip
+"""How pictures end of forms that are not written here."""
 QUALITIES = ("low", "medium", "high")
 MOST, MOST_STEPS, MOST_GUIDANCE, MOST_SEED = 10, 1000, 100, 2**63 - 1
 """As over HTTP; what a model can may be less. MOST: pictures."""
@@ -34,15 +39,22 @@ def add_painting(parser: ArgumentParser) -> None:
     """What is painted, and from what."""
     given = parser.add_argument_group("beginning with a picture")
     beginning = given.add_mutually_exclusive_group()
-    beginning.add_argument("--edit", type=Path, metavar="FILE", help="change this picture as the prompt says")
-    beginning.add_argument("--vary", type=Path, metavar="FILE", help="paint others like this picture; needs no prompt")
-    given.add_argument(
-        "--mask", type=Path, metavar="FILE", help="of --edit, change only what is transparent or else white in it"
+    beginning.add_argument(
+        "--edit", type=Path, action=Once, metavar="FILE", help="change this picture as the prompt says"
     )
+    beginning.add_argument(
+        "--vary", type=Path, action=Once, metavar="FILE", help="paint others like this picture; needs no prompt"
+    )
+    given.add_argument(
+        "--mask", type=Path, action=Once, metavar="FILE",
+        help="of --edit, change only what is transparent or else white in it",
+    )  # fmt: skip
     given.add_argument("--strength", type=_strength, metavar="N", help="how far from the picture: above 0, to 1")
     group = parser.add_argument_group("painting")
     group.add_argument("-n", type=_up_to(MOST), default=1, metavar="N", help="pictures (default: 1)")
     group.add_argument("--size", type=size, metavar="WxH", help="in pixels, such as 512x768 (default: the model's)")
+    for side in ("--width", "--height"):
+        group.add_argument(side, action=Side, nargs="?", help=SUPPRESS)
     group.add_argument("--seed", type=_seed, metavar="N", help="same seed, same picture; one more for each of -n")
     group.add_argument(
         "--steps", type=_up_to(MOST_STEPS), metavar="N", help="more take longer, and paint more carefully"
@@ -55,6 +67,24 @@ def add_painting(parser: ArgumentParser) -> None:
         "--lora", type=lora, action="append", default=[], metavar="NAME=N",
         help="an add-on that the model was loaded with, and its weight",
     )  # fmt: skip
+
+
+class Once(Action):
+    """An option that may be given once: of two files one would be left out in silence."""
+
+    def __call__(self, parser: ArgumentParser, args: Namespace, values: Any, option_string: str | None = None) -> None:
+        if getattr(args, self.dest) is not None:
+            raise ArgumentError(self, f"it takes one picture, and {values} is another")
+        setattr(args, self.dest, values)
+
+
+class Side(Action):
+    """What other programs call one side of a picture."""
+
+    def __call__(
+        self, parser: ArgumentParser, args: Namespace, values: Any, option_string: str | None = None
+    ) -> NoReturn:
+        raise ArgumentError(self, "both sides are said together, as `--size WxH`, such as --size 512x768")
 
 
 def task(args: Namespace) -> str:
@@ -81,13 +111,19 @@ def check(args: Namespace) -> None:
 
 def form(args: Namespace) -> str:
     """The format that is asked for, in words or by the ending of the file."""
-    if args.format or args.output in ("", PIPE):
+    if args.output in ("", PIPE):
         return args.format or "png"
-    found = ENDINGS.get(Path(args.output).suffix.lower())
-    if found is None:
-        known = ", ".join(ENDINGS)
+    ending, known = Path(args.output).suffix.lower(), ", ".join(ENDINGS)
+    if ending in UNWRITTEN:
+        said = f"{args.output} cannot be written as {ending[1:]}; only png, jpg or webp."
+        misused(said, f"Let it end in {known}.", args.json)
+    found = ENDINGS.get(ending)
+    if found and args.format not in (None, found):
+        said = f"{args.output} ends as {found} does, and --format is {args.format}."
+        misused(said, "Leave --format out, or let OUT end otherwise.", args.json)
+    if not found and not args.format:
         misused(f"{args.output} does not end as a picture does.", f"Let it end in {known}, or say --format.", args.json)
-    return found
+    return found or str(args.format)
 
 
 def targets(args: Namespace, prompt: str) -> list[Path]:
@@ -110,9 +146,24 @@ def named(prompt: str) -> str:
 
 
 def pictures(args: Namespace) -> Mapping[str, Picture]:
-    """The files to begin with, by their options. Raises Invalid for those that are no pictures."""
+    """The files to begin with, by their options. Raises Invalid for those that are no pictures, and for a mask of
+    another size, as far as heads of files say theirs.
+    """
     named = {name: getattr(args, name) for name in ("edit", "mask", "vary")}
-    return {name: picture(path) for name, path in named.items() if path is not None}
+    given = {name: picture(path) for name, path in named.items() if path is not None}
+    if "mask" in given:
+        _check_mask(extent(given["mask"].data), extent(given["edit"].data))
+    return given
+
+
+def _check_mask(mask: tuple[int, int] | None, edit: tuple[int, int] | None) -> None:
+    """A file may say that it is to be turned: sides in the other order are left to the engine."""
+    if mask and edit and sorted(mask) != sorted(edit):
+        raise Invalid(
+            f"the mask has {mask[0]} x {mask[1]} pixels and the picture {edit[0]} x {edit[1]}.",
+            "Give a mask of the picture's own size.",
+            param="mask",
+        )
 
 
 def job(

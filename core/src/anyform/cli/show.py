@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 LONG = 200
 FEW = 8
-"""Languages, voices and schedulers that are told of many."""
-OWN = ("languages", "voices", "sample_rate", "speeds", "width", "height", "unit", "steps", "scheduler", "schedulers")
+"""Languages and voices that are told of many."""
+OWN = (
+    "languages", "voices", "sample_rate", "speeds",
+    "width", "height", "unit", "steps", "scheduler", "schedulers", "scheduler_names",
+)  # fmt: skip
 """What models that hear, speak or paint say of themselves beyond the others; told in rows of its own."""
 
 
@@ -145,8 +148,14 @@ def _picture_rows(extra: Mapping[str, Any]) -> list[tuple[str, Cell]]:
     return [
         ("pictures", ", ".join(one for one in told if one)),
         ("scheduler", str(extra.get("scheduler", ""))),
-        ("schedulers", _few(extra.get("schedulers"))),
+        ("schedulers", _every(extra.get("schedulers"))),
+        ("by short names", _every(extra.get("scheduler_names"))),
     ]
+
+
+def _every(names: Any) -> str:
+    """All of them: requests may name each, and nothing else tells them. A plugin may say anything."""
+    return " ".join(map(str, names)) if isinstance(names, (list, tuple)) else str(names or "")
 
 
 def _few(names: Any) -> str:

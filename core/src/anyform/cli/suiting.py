@@ -13,7 +13,11 @@ from anyform.sound import language as whisper
 if TYPE_CHECKING:
     from anyform.contract.facts import Metadata
     from anyform.contract.jobs import Image
+    from anyform.kernel.entry import Entry
+    from anyform.kernel.runtime import Runtime
 
+LORAS = "loras"
+"""The load option that names add-ons, of backends that have it."""
 CLASS = "Scheduler"
 """How the names of schedulers' classes end."""
 _SHOWN = 12
@@ -85,6 +89,23 @@ def check_painting(name: str, known: Metadata, wanted: Image) -> None:
         close = like or get_close_matches(wanted.scheduler, schedulers, n=3, cutoff=0.5)
         hint = f"Near it are {', '.join(close)}." if close else f"There are {', '.join(schedulers)}."
         raise Invalid(f"{name} has no scheduler {wanted.scheduler[:_LETTERS]!r}.", hint, param="scheduler")
+
+
+def check_loras(runtime: Runtime, entry: Entry, wanted: Mapping[str, float]) -> None:
+    """Raises Invalid for an add-on that the settings do not name, where some backend that reads the model takes its
+    add-ons from them.
+    """
+    known = runtime.rule(entry).settings.options.get(LORAS)
+    if known is None:
+        states = runtime.capabilities(False)
+        reading = [state.backend for state in states if entry.match.format in state.backend.reads]
+        known = {} if any(LORAS in backend.local_options for backend in reading) else None
+    if not isinstance(known, Mapping):  # which the backend says itself
+        return
+    for name in wanted:
+        if name not in known:
+            there = f"It is loaded with {', '.join(known)}." if known else "It is loaded without any: see option loras."
+            raise Invalid(f"this model has no LoRA {name[:_LETTERS]!r}.", there, param=LORAS)
 
 
 def in_words(fault: Fault, file: str = "") -> str:

@@ -225,8 +225,9 @@ class Image:
     First comes Progress(stage="queue", total=ahead), as soon as all is known to be valid and to fit, and again whenever
     fewer jobs are ahead; then Progress(stage="step", done, total) after each step, counted over all n pictures. Of a
     finished picture there is one Blob, whose `extra` has `seed`, `width`, `height`, `steps` and `scheduler`; of one
-    that is not finished its `extra` has `partial`, 0, 1, ... Metadata.extra may have `width`, `height` (the sizes that
-    it was trained for), `unit` (sides are multiples of it), `steps` and `scheduler`.
+    that is not finished its `extra` has `partial`, 0, 1, ... Done.extra may have `remarks`, sentences on what was made
+    of the request. Metadata.extra may have `width`, `height` (the sizes that it was trained for), `unit` (sides are
+    multiples of it), `steps` and `scheduler`.
     """
 
     task: ClassVar[str] = "image"

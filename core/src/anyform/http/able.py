@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from anyform.contract.errors import Fault, Unsupported
+from anyform.contract.errors import Fault, ModelNotFound, Unsupported
 from anyform.contract.jobs import EditImage, Image, VaryImage
 
 if TYPE_CHECKING:
@@ -22,10 +22,24 @@ VERBS = {Image.task: "make pictures", EditImage.task: "edit pictures", VaryImage
 
 def told(runtime: Runtime, refusal: Unsupported, task: str) -> Unsupported:
     """*refusal* of a model that does not do *task*, with the models here that do."""
-    names = [entry.name for entry, _ in islice(doing(runtime, task), SHOWN + 1)]
-    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    names, shown = _shown(runtime, task)
     hint = f"Models here that do: {shown}." if names else f"No model here does {task}."
-    return Unsupported(refusal.message, hint, suggestions=refusal.suggestions, **refusal.details, able=names[:SHOWN])
+    return Unsupported(refusal.message, hint, suggestions=refusal.suggestions, **refusal.details, able=names)
+
+
+def missed(runtime: Runtime, absent: ModelNotFound, task: str) -> ModelNotFound:
+    """*absent*, of a model that a request for *task* names; of tasks that few models do, with those here that do."""
+    if task in VERBS:
+        names, shown = _shown(runtime, task)
+        told = f"Models here that {VERBS[task]}: {shown}." if names else f"None here can {VERBS[task]}."
+        absent.hint = f"{absent.hint} {told}".lstrip()
+    return absent
+
+
+def _shown(runtime: Runtime, task: str) -> tuple[list[str], str]:
+    """Some models that do *task*, and the same in words."""
+    names = [entry.name for entry, _ in islice(doing(runtime, task), SHOWN + 1)]
+    return names[:SHOWN], ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def doing(runtime: Runtime, task: str) -> Iterator[tuple[Entry, Metadata]]:

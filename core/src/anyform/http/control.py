@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LOADING = frozenset({"context", "n_ctx", "num_ctx", "parallel", "device", "options"})
 OWN = LOADING | {"task", "backend", "pin", "ttl", "keep_alive", "now"}
 """What is not an option of the plugin's."""
+SHOWN = 40
+"""Letters of a value that are told again."""
 
 
 def settings(given: Mapping[str, Any], local: Collection[str] = ()) -> Settings | None:
@@ -44,13 +46,13 @@ def settings(given: Mapping[str, Any], local: Collection[str] = ()) -> Settings 
         if name in local:
             raise RefusedRequest(
                 f"Option '{name}' may not be set over HTTP: it reaches into the server's machine.",
-                "Set it where the server is started.",
+                _where(name, value),
                 param=name,
             )
         if not isinstance(value, bool | int | float | None):
             raise RefusedRequest(
                 f"Option '{name}' may not be set over HTTP: only numbers and booleans may.",
-                "Set it where the server is started.",
+                _where(name, value),
                 param=name,
             )
     made = Settings(
@@ -60,6 +62,16 @@ def settings(given: Mapping[str, Any], local: Collection[str] = ()) -> Settings 
         options=options,
     )
     return None if made == Settings() else made
+
+
+def _where(name: str, value: Any) -> str:
+    """Where an option is set that no request may."""
+    shown = json.dumps(value) if isinstance(value, str) and len(value) <= SHOWN else "…"
+    line = f"options = {{ {name} = {shown} }}"
+    return (
+        f'Set it where the server runs: `{line}` under [model."NAME"] of its settings file (`anyform config` there '
+        "says which that is), and start it anew."
+    )
 
 
 def use(given: Mapping[str, Any], local: Collection[str] = (), *, anew: bool = False) -> Use:

@@ -47,6 +47,19 @@ NOT_DONE = {
     "svg": "Ask for png, jpeg or webp.",
 }
 """What OpenAI's own models take, or took, and none does here; and what to do instead."""
+MEANT = {
+    "batch_size": "n",
+    "cfg": "guidance_scale",
+    "cfg_scale": "guidance_scale",
+    "denoising_strength": "strength",
+    "init_image": "image",
+    "mask_image": "mask",
+    "negative": "negative_prompt",
+    "num_images_per_prompt": "n",
+    "sampler": "scheduler",
+    "sampler_name": "scheduler",
+}
+"""What other programs call fields: left alone, they would be ignored in silence."""
 WITHOUT_EFFECT = ("moderation", "safety_identifier", "user")
 """What OpenAI's take that does not concern the picture: there is no moderation here, and users are not told apart."""
 JUDGED = (
@@ -147,6 +160,11 @@ def _image(fields: Fields, prompt: str) -> Image:
 
 def manner(fields: Fields) -> dict[str, Any]:
     """What a rule may say too: all of an Image but what is on it, which one, and how many. Raises Invalid."""
+    for name, meant in MEANT.items():
+        if fields.data.get(name) not in (None, ""):
+            raise NotSupported(
+                f"Unsupported parameter: '{fields.path(name)}'.", f"Did you mean {meant}?", param=fields.path(name)
+            )
     width, height = _size(fields)
     form = fields.choice("output_format", *FORMATS) or "png"
     if fields.data.get("background") == "transparent":

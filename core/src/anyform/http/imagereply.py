@@ -13,7 +13,7 @@ from anyform.http.reply import JSON, SSE, Head, dumps
 
 Keep = Callable[[Sequence[tuple[bytes, str]]], Sequence[str]]
 """Keeps files, each with its media type, to be fetched under the names that it gives them."""
-FACTS = ("seed", "width", "height", "steps", "scheduler")
+FACTS = ("seed", "width", "height", "steps", "steps_run", "scheduler", "flagged")
 """What is told of each picture beside it, if the model says it."""
 BACKGROUND = "opaque"
 PIECE = 3 * 2**17
@@ -68,6 +68,12 @@ def _object(member: bytes, others: Mapping[str, Any]) -> bytes:
     return b"{" + member + (b"," if others else b"") + rest[1:]
 
 
+def _ended(done: Done) -> dict[str, Any]:
+    """What the end tells: tokens, and what the model remarks on the request."""
+    remarks = done.extra.get("remarks")
+    return {"usage": usage(done.usage)} | ({"remarks": list(remarks)} if remarks else {})
+
+
 def usage(counted: Usage) -> dict[str, Any]:
     """OpenAI's usage object of pictures; no model here counts these as tokens."""
     return {
@@ -86,13 +92,13 @@ class Whole:
     def __init__(self, head: Head, wish: Wish) -> None:
         self._head, self._wish = head, wish
         self._blobs: dict[int, Blob] = {}
-        self._usage = Usage()
+        self._done = Done()
 
     def write(self, event: Event, job: int = 0) -> bytes:
         if isinstance(event, Blob) and is_whole(event):
             self._blobs[event.index] = event
         elif isinstance(event, Done):
-            self._usage = event.usage
+            self._done = event
         return b""
 
     def end(self) -> bytes:
@@ -105,7 +111,7 @@ class Whole:
             **quality,
             "output_format": self._wish.form,
             "background": BACKGROUND,
-            "usage": usage(self._usage),
+            **_ended(self._done),
         }
         return _object(b'"created":%d,"data":[%s]' % (self._head.created, data), others)
 
@@ -119,7 +125,7 @@ class Stream:
         self._head, self._wish = head, wish
         self._left = wish.n
         self._last: Blob | None = None
-        self._usage = Usage()
+        self._done = Done()
 
     def write(self, event: Event, job: int = 0) -> bytes:
         if isinstance(event, Progress) and event.stage == "queue":
@@ -127,11 +133,11 @@ class Stream:
         if isinstance(event, Progress) and event.stage == "step":
             return self._told("progress", step=event.done, steps=event.total)
         if isinstance(event, Done):
-            self._usage = event.usage
+            self._done = event
         return self._picture(event) if isinstance(event, Blob) else b""
 
     def end(self) -> bytes:
-        return b"" if self._last is None else self._completed(self._last, self._usage)
+        return b"" if self._last is None else self._completed(self._last, self._done)
 
     def _picture(self, blob: Blob) -> bytes:
         """The last one waits for the count of tokens, which comes with the end."""
@@ -140,14 +146,14 @@ class Stream:
             return self._told("partial_image", _encoded(blob), **number, **self._manner(blob))
         self._left -= 1
         if self._left:
-            return self._completed(blob, Usage())
+            return self._completed(blob, Done())
         self._last = blob
         return b""
 
-    def _completed(self, blob: Blob, counted: Usage) -> bytes:
+    def _completed(self, blob: Blob, done: Done) -> bytes:
         (placed,) = _placed(self._wish, self._head, [blob])
         facts = {"index": blob.index, **_facts(blob)}
-        return self._told("completed", placed, **facts, **self._manner(blob), usage=usage(counted))
+        return self._told("completed", placed, **facts, **self._manner(blob), **_ended(done))
 
     def _manner(self, blob: Blob) -> dict[str, Any]:
         return {

@@ -32,6 +32,7 @@ from anyform.http.gate import Gate
 from anyform.http.media import Media
 from anyform.http.metrics import Meter, Metrics
 from anyform.kernel.runtime import Use
+from anyform.sources import naming
 
 if TYPE_CHECKING:
     from anyform.kernel.entry import Entry
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 Read = Callable[[Mapping[str, Any], Media], reply.Ask]
 LARGE = 32 * 1024
 """Bytes from which on a body is parsed, and its job sent to a worker, outside of the event loop."""
+LISTED = "Model names are listed under /v1/models."
 NAMES = 10_000
 """Spellings of model names that are remembered."""
 _PATH = re.compile(r"[/\\~.]|[A-Za-z]:[/\\]")
@@ -106,12 +108,13 @@ class Service:
     async def find(self, model: str) -> Entry:
         """The library's entry for a name. What looks like a path is no name. Raises ModelNotFound."""
         if not is_name(model):
-            raise ModelNotFound(f"there is no model {model[:200]!r}.", "Model names are listed under /v1/models.")
+            raise ModelNotFound(f"there is no model {model[:200]!r}.", LISTED)
         try:
             return await self.threads.quick(self.runtime.find, model)
         except ModelAmbiguous:
             raise
         except ModelNotFound as absent:
+            absent.hint = absent.hint.replace(naming.ALL, LISTED)
             await pull.bring(self, model, absent)
         return await self.threads.quick(self.runtime.find, model)
 
@@ -123,6 +126,15 @@ class Service:
             if len(self._names) < NAMES:
                 self._names[model] = known
         return known
+
+    async def _named(self, ask: reply.Ask) -> str:
+        """The name of the line for the model that *ask* names."""
+        try:
+            return await self._canonical(ask.model)
+        except ModelAmbiguous:
+            raise
+        except ModelNotFound as absent:
+            raise await self.threads.slow(able.missed, self.runtime, absent, ask.jobs[0].task) from None
 
     async def _open(self, ask: reply.Ask, use: Use) -> LoadedModel:
         """The model, held until it is closed. A refusal of one that does not do the task names those that do."""
@@ -136,7 +148,7 @@ class Service:
     @asynccontextmanager
     async def events(self, ask: reply.Ask, use: Use, large: bool) -> AsyncIterator[bridge.Source]:
         """The events of *ask*, once its turn has come. Leaving cancels what still runs."""
-        name = await self._canonical(ask.model)
+        name = await self._named(ask)
         with self.gate.place(name) as place:
             holding = partial(self._open, ask, use)
             model = await place.open(holding, _let_go)
@@ -200,6 +212,8 @@ class Reply(Response):
         except Exception as error:
             if isinstance(error, ContextExceeded):
                 error.details.setdefault("param", self._ask.prompt)
+            if isinstance(error, ModelNotFound):
+                error.details.setdefault("param", "model")
             seen = self._meter.failed(judged(error, self._ask.judged, self._ask.spelt))
             await self._tell(seen, send)
 

@@ -13,6 +13,8 @@ from anyform.kernel.entry import Entry
 LATEST = ":latest"
 FEW = 5
 """Names that are told all where none is like the one that was said."""
+ALL = "`anyform list` shows all that there are."
+"""The hint where none is like it, and there are more."""
 REVISION = 7
 """Characters of a revision that name it, as Git abbreviates one."""
 
@@ -99,7 +101,7 @@ class Names:
         known, near = self._known(), self.near(name)
         if near and len(near) < len(known):
             return f"Nearest: {', '.join(near)}."
-        return f"There is: {', '.join(known)}." if len(known) <= FEW else "`anyform list` shows all that there are."
+        return f"There is: {', '.join(known)}." if len(known) <= FEW else ALL
 
     def near(self, name: str) -> list[str]:
         """Up to three names that are like *name*; empty where none is."""

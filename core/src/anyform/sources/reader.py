@@ -17,6 +17,8 @@ THREADS = 4
 """More wait for each other: what plugins do is mostly Python."""
 FEW = 16
 """Up to so many things are done one after the other: threads would cost more."""
+ELSEWHERE = "_elsewhere"
+"""How codes of findings end that hang on files beside the model's: they are not remembered, for those may come."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -106,6 +108,8 @@ class Reader:
         answer = memory.recall(question, plugin, about, stamp) if memory is not None else None
         if answer is None:
             answer = ask()
+            if question == "validate" and any(one.code.endswith(ELSEWHERE) for one in answer or ()):
+                return answer
             if memory is not None and answers is self._known:
                 memory.remember(question, plugin, about, stamp, answer)
         answers[question, plugin, about] = (stamp, answer)

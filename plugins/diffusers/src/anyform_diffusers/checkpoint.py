@@ -46,7 +46,10 @@ REPOSITORIES: Mapping[str, str] = {
     "sd2": "stabilityai/stable-diffusion-2-1",
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
     "sdxl-refiner": "stabilityai/stable-diffusion-xl-refiner-1.0",
+    "playground": "playgroundai/playground-v2.5-1024px-aesthetic",
     "sd3": "stabilityai/stable-diffusion-3-medium-diffusers",
+    "sd3.5-medium": "stabilityai/stable-diffusion-3.5-medium",
+    "sd3.5-large": "stabilityai/stable-diffusion-3.5-large",
     "flux": "black-forest-labs/FLUX.1-dev",
     "flux-schnell": "black-forest-labs/FLUX.1-schnell",
 }
@@ -101,6 +104,8 @@ class Checkpoint:
     """Whether it is made for few steps without guidance, as far as names tell."""
     channels: int = 0
     """Numbers that the network takes at each place."""
+    edition: str = ""
+    """Which of REPOSITORIES, where not the one that is called like the family."""
     stranger: str = ""
     """What it is, where it cannot be run here, as the end of a sentence."""
 
@@ -109,7 +114,8 @@ class Checkpoint:
         """Whose configurations fit."""
         if self.tasks == family.REPAINTING:
             return INPAINTING.get(self.family, "")
-        return REPOSITORIES.get("flux-schnell" if self.family == "flux" and self.distilled else self.family, "")
+        schnell = "flux-schnell" if self.family == "flux" and self.distilled else ""
+        return REPOSITORIES.get(self.edition or schnell or self.family, "")
 
 
 def recognise(tensors: Sequence[Tensor]) -> Checkpoint | None:
@@ -142,7 +148,8 @@ def _unet(shapes: Shapes, core: Shapes) -> Checkpoint | None:
         return Checkpoint(family="", stranger=_UNET_CHANNELS[first])
     name = _unet_family(shapes, core)
     tasks = family.REPAINTING if first > 4 else family.CHANGING if name == "sdxl-refiner" else family.ALL
-    return Checkpoint(family=name, tasks=tasks, channels=first)
+    edition = "playground" if name == "sdxl" and "edm_mean" in shapes else ""
+    return Checkpoint(family=name, tasks=tasks, channels=first, edition=edition)
 
 
 def _unet_family(shapes: Shapes, core: Shapes) -> str:
@@ -164,7 +171,10 @@ def _unet_family(shapes: Shapes, core: Shapes) -> str:
 def _sd3(core: Shapes) -> Checkpoint | None:
     if "joint_blocks.0.context_block.adaLN_modulation.1.weight" not in core:
         return None
-    return Checkpoint(family="sd3", tasks=family.ALL, channels=_at(core, "x_embedder.proj.weight", 1))
+    large = "joint_blocks.37.x_block.mlp.fc1.weight" in core
+    medium = _at(core, "pos_embed", 1) == 147_456  # 384 x 384 places; 192 x 192 of the first
+    edition = "sd3.5-large" if large else "sd3.5-medium" if medium else ""
+    return Checkpoint(family="sd3", tasks=family.ALL, channels=_at(core, "x_embedder.proj.weight", 1), edition=edition)
 
 
 def _flux(core: Shapes) -> Checkpoint | None:
@@ -208,6 +218,7 @@ def _whole(found: Checkpoint, shapes: Shapes, before: str) -> Checkpoint:
         missing=tuple(missing),
         distilled=found.distilled,
         channels=found.channels,
+        edition=found.edition,
     )
 
 

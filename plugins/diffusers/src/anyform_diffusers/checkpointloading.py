@@ -21,9 +21,6 @@ from anyform_diffusers.configfolder import LEFT_OUT, Config
 from anyform_diffusers.layout import Part
 from anyform_diffusers.options import Options
 
-_SMALL = ("*.json", "*.txt", "*.model")
-_MEGABYTES = {"sd": 2, "sd2": 2, "sdxl": 4, "sdxl-refiner": 3, "sd3": 7, "flux": 5}
-"""What the small files of a family come to."""
 _PUBLISHED: Mapping[str, tuple[str, ...]] = {
     "sd": ("stable-diffusion-v1-5/",),
     "sd2": ("stabilityai/stable-diffusion-2",),
@@ -33,7 +30,6 @@ _PUBLISHED: Mapping[str, tuple[str, ...]] = {
     "flux": ("black-forest-labs/FLUX.1-",),
 }
 """What the repositories of a family begin with, of which diffusers knows one for each kind."""
-_GATED = ("stabilityai/stable-diffusion-3", "black-forest-labs/")
 _SPARED = {"sd3": ("text_encoder_3", "tokenizer_3")}
 """Parts that a family paints without, only with less of long prompts: its maker published files with and without."""
 
@@ -55,9 +51,14 @@ def read(plan: Plan, options: Options, dtype: str) -> Read:
     tensors = _tensors(plan.model, file)
     held = checkpoint.recognise(tensors) or Checkpoint(family=family)
     repository = _repository(family, held, tensors)
-    found, looked = configfolder.find(file, family, options.config, repository)
+    found, several = configfolder.find(file, family, options.config, repository)
     if found is None:
-        raise _unconfigured(plan.model, file, family, repository, looked)
+        missing, remedy = configfolder.lacking(family, repository, several)
+        raise InvalidModel(
+            f"{plan.model} is a single file of a {family} model, and {missing}.",
+            f"{remedy[0].upper()}{remedy[1:]}.",
+            repository=repository,
+        )
     _check_guidance(plan.model, held, found)
     lacking = [part for part in found.parts if part.has_weights and part.name not in held.parts]
     kept, spared = _lent(plan.model, family, found, lacking, repository, dtype)
@@ -196,40 +197,14 @@ class _told:  # noqa: N801 - used as a statement
         ) from error
 
 
-def _unconfigured(model: str, file: Path, family: str, repository: str, looked: Sequence[str]) -> InvalidModel:
-    size = _MEGABYTES.get(family, 10)
-    told = f" ({'; '.join(looked)})" if looked else ""
-    missing = (
-        f"{model} is a single file of a {family} model, which has its weights but not the configurations that they are "
-        f"read with, and there are none beside {file.name} nor in the Hugging Face cache{told}."
-    )
-    if not repository:
-        return InvalidModel(missing, "Name a folder with its model_index.json by the option config.")
-    return InvalidModel(
-        missing,
-        f"Fetch those of {repository}, about {size} MB without any weights, and load it again: "
-        f"`{_command(repository, ())}`{_licence(repository)}. "
-        "Or name a folder with a model_index.json by the option config.",
-        repository=repository,
-    )
-
-
 def _weightless(model: str, config: Config, absent: Sequence[Part], repository: str) -> InvalidModel:
     names = ", ".join(part.name for part in absent)
     wanted = [f"{part.name}/{part.stem}{end}" for part in absent for end in (".safetensors", "-*.safetensors")]
-    where = f"`{_command(repository, wanted)}`{_licence(repository)}" if repository else "its maker's repository"
+    where = "its maker's repository"
+    if repository:
+        where = f"`{configfolder.command(repository, wanted)}`{configfolder.licence(repository)}"
     return InvalidModel(
         f"{model} has its network alone: the weights of {names} are neither in the file nor in {config.folder}.",
         f"Fetch them from {where}; that folder then serves as its configurations too, by the option config if need be.",
         parts=[part.name for part in absent],
     )
-
-
-def _command(repository: str, weights: Sequence[str]) -> str:
-    patterns = " ".join(f'"{pattern}"' for pattern in (*_SMALL, *weights))
-    return f"hf download {repository} --include {patterns}"
-
-
-def _licence(repository: str) -> str:
-    gated = repository.startswith(_GATED)
-    return " (first accept its licence on the hub and log in with `anyform login`)" if gated else ""

@@ -90,7 +90,8 @@ def _folder(files: ModelFiles, root: str) -> Iterator[FormatMatch]:
 def _alone(files: ModelFiles) -> Iterator[FormatMatch]:
     """A part of a pipeline that lies in a folder of its own, such as a ControlNet: no model, which validation says."""
     names = layout.names(files, ".")
-    found = layout.weights(names, "diffusion_pytorch_model")
+    pickles = [name for name in names if layout.PICKLES.fullmatch(name) and name.startswith("diffusion_")]
+    found = layout.weights(names, "diffusion_pytorch_model") or pickles
     if INDEX in names or CONFIG not in names or not found:
         return
     said = files.json(CONFIG).get("_class_name")

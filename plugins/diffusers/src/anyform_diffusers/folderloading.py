@@ -9,6 +9,7 @@ from typing import Any
 
 from anyform.contract.errors import InvalidModel, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.facts import Plan
+from anyform.pretrained import attention
 from anyform_diffusers import configfolder, layout
 from anyform_diffusers.backend import diffusers, torch
 from anyform_diffusers.known import PARTS
@@ -91,7 +92,7 @@ def _check_part(folder: Path, part: str, said: list[Any]) -> None:
             f"{INDEX} names the pipeline {kind} for {part}: a model of its own, whose files nobody has looked at.",
             "Get a model whose parts are no pipelines.",
         )
-    kernel = next((found for config in _configs(folder / part) if (found := layout.fetched(config))), "")
+    kernel = next((found for config in _configs(folder / part) if (found := attention.fetched(config))), "")
     if kernel:
         raise Unsupported(
             f"{part} wants to be computed by {kernel!r}, which transformers would fetch.",

@@ -42,7 +42,10 @@ class ImageLoop(EngineThread[Work]):
         work.stop.when_set(lambda: self.drop(work))
 
     def drop(self, work: Work) -> None:
-        """Nobody wants *work* any more: it ends at once, or with the step that is computed now. For any thread."""
+        """Nobody wants *work* any more: it ends at once, or with the block of a network that is computed now.
+
+        For any thread.
+        """
         self._line.drop(work)
 
     def _take(self, work: Work) -> None:
@@ -93,10 +96,14 @@ class ImageLoop(EngineThread[Work]):
                 raise Ended
             self._show(rows, done, latents)
 
+        def block() -> None:
+            if self._closing or all(work.dropped for work in works):
+                raise Ended
+
         wishes, seeds = [work.wish for work, _ in rows], [work.seeds[place] for work, place in rows]
         began_s = time.perf_counter()
         try:
-            return self._painter.paint(wishes, seeds, step)
+            return self._painter.paint(wishes, seeds, step, block)
         finally:
             for work in works:
                 work.paint_s += time.perf_counter() - began_s

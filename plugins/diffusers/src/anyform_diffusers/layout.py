@@ -22,8 +22,6 @@ NAMED = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 WITHOUT_WEIGHTS = ("Scheduler", "Tokenizer", "TokenizerFast", "TokenizersBackend", "Processor", "ProcessorFast",
                    "ProcessorPil", "FeatureExtractor", "Guidance")  # fmt: skip
 """Endings of classes that are read from small files alone."""
-WAYS = ("eager", "sdpa", "flex_attention", "batched_mm", "grouped_mm")
-"""How transformers computes attention and experts with torch alone."""
 _SHARD = r"-(?P<number>\d{5})-of-(?P<count>\d{5})"
 _STEM = r"(?P<stem>diffusion_pytorch_model|model)"
 WEIGHTS = re.compile(
@@ -231,21 +229,3 @@ def file_variant(names: Sequence[str]) -> str:
     """What the names of the weights among *names* have, such as `fp16`; empty: nothing."""
     found = (WEIGHTS.fullmatch(name.rpartition("/")[2]) for name in names)
     return next((one["variant"] or one["late"] for one in found if one and (one["variant"] or one["late"])), "")
-
-
-def fetched(config: Mapping[str, Any]) -> str:
-    """What *config*, of a part of transformers, wants attention or experts computed by, if it is none of transformers'
-    own ways: it would fetch such a kernel from the Hub and run it. Empty: nothing of the kind.
-    """
-    left: list[Any] = [config]
-    while left:
-        one = left.pop()
-        for key, said in one.items() if isinstance(one, Mapping) else ():
-            if not key.endswith(("attn_implementation", "experts_implementation")):
-                left.append(said)
-                continue
-            values = said.values() if isinstance(said, Mapping) else (said,)
-            strange = [value for value in values if value is not None and value not in WAYS]
-            if strange:
-                return str(strange[0])[:100]
-    return ""

@@ -48,9 +48,10 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
 
     `extra` has `kind` (pipeline, checkpoint, addon) and `family`; of models also pipeline (class), components (by name:
     library, class and, where it has weights, bytes and parameters), width, height, unit (sides are multiples of it),
-    steps, guidance, distilled, scheduler, schedulers (those that may be chosen), dtype, latent_channels, inpainting
-    (reads a mask at each step), shape (what memory depends on: see shape.py), file_variant (fp16); of single files
-    missing (parts that are not in it) and repository (whose configurations fit); of add-ons rank, alpha, targets.
+    steps, guidance, distilled, scheduler, schedulers (those that may be chosen), scheduler_names (short ones), dtype,
+    latent_channels, inpainting (reads a mask at each step), shape (what memory depends on: see shape.py), file_variant
+    (fp16); of single files missing (parts that are not in it) and repository (whose configurations fit); of add-ons
+    rank, alpha, targets.
     """
     if match.format == LORA:
         return _addon(files, match)
@@ -138,6 +139,7 @@ def _metadata(
     """What folders and single files have in common."""
     dtype = dominant(denoising)
     width, height, unit = _sizes(name, configs)
+    allowed = schedule.allowed(scheduler, name.removesuffix("-refiner")) if scheduler else ()
     told = {
         "family": name,
         **extra,
@@ -148,7 +150,8 @@ def _metadata(
         "guidance": 0.0 if distilled else GUIDANCE.get(name),
         "distilled": distilled or None,
         "scheduler": scheduler,
-        "schedulers": list(schedule.allowed(scheduler, name.removesuffix("-refiner"))) if scheduler else [],
+        "schedulers": list(allowed),
+        "scheduler_names": list(schedule.names(allowed)),
         "dtype": dtype,
         "shape": shape.of(configs),
     }
@@ -219,8 +222,9 @@ def _is_distilled(name: str, scheduler: str, config: Mapping[str, Any], network:
     if name == "flux":
         return network.get("guidance_embeds") is False
     if name in ("sd", "sd2", "sdxl") and scheduler.startswith("Euler"):
-        plain = config.get("prediction_type", "epsilon") == "epsilon" and config.get("rescale_betas_zero_snr") is not True
-        return plain and config.get("timestep_spacing") == "trailing"
+        plain = config.get("prediction_type", "epsilon") == "epsilon"
+        spaced = config.get("timestep_spacing") == "trailing" and config.get("rescale_betas_zero_snr") is not True
+        return plain and spaced
     return False
 
 

@@ -39,12 +39,12 @@ class Options:
     differ by 1/255 from the same one made alone."""
     threads: int | None = None
     """Threads of a CPU. Default: torch's."""
-    max_pixels: int = 2048 * 2048
-    """Width x height that a picture may be asked for with."""
+    max_pixels: int | None = None
+    """Width x height that a picture may be asked for with. Default: four times what the model was trained for."""
     max_source_pixels: int = 50_000_000
     """Width x height that a picture of a request may have."""
-    max_steps: int = 150
-    """Steps that a request may ask for, up to 1000."""
+    max_steps: int = MOST_STEPS
+    """Steps that a request may ask for."""
     queue: int = 32
     """Requests that may wait, beside the one that is computed."""
     loras: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anyform.contract.errors import Area, Fault, Invalid, OutOfMemory, Unsupported
-from anyform_diffusers import call, guidance, lora, mode, preview, prompt, schedule
+from anyform_diffusers import block, call, guidance, lora, mode, preview, prompt, schedule
 from anyform_diffusers.backend import torch
 from anyform_diffusers.mode import Mode
 from anyform_diffusers.room import Room
@@ -18,6 +18,8 @@ from anyform_diffusers.wish import Wish
 Step = Callable[[int, Any], None]
 """Called with how many are done, and the unfinished latents: after each step, and with 0 and None before the first,
 when the prompts are encoded."""
+Begun = Callable[[], None]
+"""Called before each block of a network is computed: many times a step."""
 
 
 class PaintFailed(Fault):
@@ -76,6 +78,8 @@ class Painter:
         self._threads = threads
         self._room = room
         self._views = mode.views(pipe)
+        self._blocks = block.of(pipe)
+        self._ending: BaseException | None = None
         self._schedule = {**pipe.scheduler.config, "_class_name": type(pipe.scheduler).__name__}
         self._vae_dtype = getattr(getattr(pipe, "vae", None), "dtype", None)
         if not self._views:
@@ -136,38 +140,36 @@ class Painter:
         """What is to be known of how *wish* is read, though it can be painted: sentences without a full stop."""
         return prompt.remarks(self._base(wish), wish)
 
-    def paint(self, wish: Wish | Sequence[Wish], seeds: Sequence[int], step: Step) -> list[Any]:
-        """One PIL.Image for each of *seeds*, computed together. Raises what *step* raises, within that step.
+    def paint(
+        self, wish: Wish | Sequence[Wish], seeds: Sequence[int], step: Step, begun: Begun | None = None
+    ) -> list[Any]:
+        """One PIL.Image for each of *seeds*, computed together. Raises what *step* raises, within that step, and what
+        *begun* raises, before that block.
 
         *wish*: one for all, or one for each that differs in texts and pictures alone. A picture that the model's
         safety checker made black has `info["flagged"]`. Raises PaintFailed, OutOfMemory.
         """
         wishes = [wish] * len(seeds) if isinstance(wish, Wish) else list(wish)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        raised: list[BaseException] = []
-
-        def tell(done: int, latents: Any) -> None:
-            try:
-                step(done, latents)
-            except BaseException as error:
-                raised.append(error)
-                raise
+        self._ending = None
 
         def told(_: Any, place: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            tell(place + 1, tensors["latents"])
+            self._tell(step, place + 1, tensors["latents"])
             return tensors
 
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)  # of this very thread, says OpenMP
         try:
-            with self._taken(), self._kept(), self._loras(wishes[0]):
+            with self._taken(), self._kept(), self._loras(wishes[0]), self._announced(begun):
                 view = self._view(wishes[0], generators)
-                _announce(view.scheduler, lambda: tell(0, None))
+                _announce(view.scheduler, lambda: self._tell(step, 0, None))
                 return call.painted(view, wishes, generators, told)
         except Exception as error:
-            if raised:
+            if self._ending is not None:
                 raise
             raise _fault(error, wishes[0], len(wishes)) from error
+        finally:
+            self._ending = None  # it holds all that was computed
 
     def preview(self, wish: Wish, latents: Any) -> list[Any]:
         """What *latents*, as `step` got them, look like: one PIL.Image for each picture. Raises Unsupported."""
@@ -176,12 +178,14 @@ class Painter:
         try:
             return preview.decoded(self._base(wish), wish, latents)
         except Exception as error:
+            if error is self._ending:
+                raise
             raise _fault(error, wish, len(latents)) from error
 
     def free(self) -> None:
         """Give the weights back."""
         self._pipe = None
-        self._views = {}
+        self._views, self._blocks = {}, ()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -193,6 +197,17 @@ class Painter:
         noise = generators[0] if len(generators) == 1 else list(generators) or None
         own = schedule.made(self._schedule, wish.scheduler, self.facts.schedulers, noise)
         return mode.for_request(self._base(wish), own)
+
+    def _tell(self, told: Callable[..., None], *given: Any) -> None:
+        """Call what ends the picture if it raises; that is no fault of the engine."""
+        try:
+            told(*given)
+        except BaseException as error:
+            self._ending = error
+            raise
+
+    def _announced(self, begun: Begun | None) -> Any:
+        return block.announced(self._blocks, lambda: self._tell(begun)) if begun else nullcontext()
 
     def _taken(self) -> Any:
         return self._room.taken() if self._room else nullcontext()

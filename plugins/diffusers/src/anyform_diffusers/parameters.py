@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 def of(wish: Wish, painter: Painter) -> dict[str, Any]:
     """JSON values, all but the seed; what nobody said, and the model has no own of, is left out."""
+    share = painter.strength(wish)
     said = {
         "width": wish.width,
         "height": wish.height,
         "steps": wish.steps,
+        "steps_run": painter.steps(wish) if share is not None and share < 1 else None,
         "scheduler": wish.scheduler or painter.facts.scheduler,
         "guidance": painter.guidance(wish),
-        "strength": painter.strength(wish),
+        "strength": share,
         "loras": dict(wish.loras) or None,
     }
     return {name: value for name, value in said.items() if value is not None}

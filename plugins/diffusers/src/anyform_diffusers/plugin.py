@@ -28,7 +28,10 @@ def list_backends() -> list[BackendInfo]:
 
 @hookimpl
 def detect_format(files: ModelFiles) -> list[FormatMatch]:
-    if not any(name.endswith(("model_index.json", ".safetensors", ".ckpt")) for name in files.files):
+    if not any(
+        name.endswith(("model_index.json", ".safetensors", ".ckpt")) or name.startswith("diffusion_pytorch_model.")
+        for name in files.files
+    ):
         return []  # nothing else is imported for folders of other kinds: listing is to be quick
     from anyform_diffusers import detection
 

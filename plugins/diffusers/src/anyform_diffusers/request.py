@@ -14,6 +14,7 @@ from anyform.picture import masking, reading
 from anyform.picture.backend import library
 from anyform.picture.writing import MEDIA_TYPES
 from anyform_diffusers import canvas, parameters, schedule
+from anyform_diffusers.options import MOST_STEPS
 from anyform_diffusers.wish import Wish
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ SEEDS = 2**63
 """As many as there are: 0 and what follows; the one after the last is 0 again."""
 DRAWN = 2**32
 """Seeds that nobody gave are below this: also in JavaScript a number like any other."""
+TIMES = 4
+"""As many pixels as the model was trained for may be asked for, where nobody says how many."""
 QUALITIES = {"low": 0.5, "medium": 1.0, "high": 1.5}
 """Steps, as a share of the model's usual number."""
 WEBP_SIDE = 16_383
@@ -60,7 +63,7 @@ class Request:
     said: Mapping[str, Any]
     """How its pictures are made, all but the seed."""
     remarks: tuple[str, ...]
-    """What is to be known of how the prompt is read."""
+    """What is to be known of how the request is read."""
 
 
 def read(job: Painting, painter: Painter, options: Options) -> Request:
@@ -75,7 +78,7 @@ def read(job: Painting, painter: Painter, options: Options) -> Request:
         raise Unsupported(
             "unfinished pictures of this model cannot be shown.", "Ask for none of them.", param="partial_images"
         )
-    width, height, picture, mask = _canvas(job, image, painter, options)
+    width, height, picture, mask, stretched = _canvas(job, image, painter, options)
     wish = Wish(
         prompt=image.prompt,
         negative=image.negative_prompt,
@@ -105,7 +108,7 @@ def read(job: Painting, painter: Painter, options: Options) -> Request:
         steps=painter.steps(wish),
         tokens=painter.tokens(wish),
         said=parameters.of(wish, painter),
-        remarks=painter.remarks(wish),
+        remarks=(*stretched, *painter.remarks(wish)),
     )
 
 
@@ -147,7 +150,8 @@ def _check_words(image: Image, *, may_be_empty: bool) -> None:
 
 def _check_numbers(image: Image, strength: float | None, options: Options) -> None:
     if image.steps is not None:
-        _within("steps", "num_inference_steps", image.steps, 1, options.max_steps)
+        lowered = ", as the load option max_steps says" if options.max_steps < MOST_STEPS else ""
+        _within("steps", "num_inference_steps", image.steps, 1, options.max_steps, lowered)
     if image.guidance is not None:
         _within("guidance", "guidance_scale", image.guidance, 0, MOST_GUIDANCE)
     if image.seed is not None:
@@ -166,9 +170,9 @@ def _check_names(image: Image, painter: Painter) -> None:
         _within(f"the weight of add-on {name!r}", "loras", weight, -MOST_WEIGHT, MOST_WEIGHT)
 
 
-def _within(what: str, param: str, value: float, least: float, most: float) -> None:
+def _within(what: str, param: str, value: float, least: float, most: float, why: str = "") -> None:
     if not least <= value <= most:
-        raise Invalid(f"{what} is {value}.", f"It must be {least} to {most}.", param=param)
+        raise Invalid(f"{what} is {value}.", f"It must be {least} to {most}{why}.", param=param)
 
 
 def _unknown(what: str, value: str, known: Collection[str], param: str) -> Invalid:
@@ -183,28 +187,44 @@ def _steps(image: Image, painter: Painter, options: Options) -> int:
     return min(max(1, round(painter.facts.steps * share)), options.max_steps)
 
 
-def _canvas(job: Painting, image: Image, painter: Painter, options: Options) -> tuple[int, int, Any, Any]:
-    """Width, height, and of that size the picture and the mask, where there is one."""
+def most_pixels(painter: Painter, options: Options) -> int:
+    """Width x height that a picture of this model may be asked for with."""
+    facts = painter.facts
+    return TIMES * facts.width * facts.height if options.max_pixels is None else options.max_pixels
+
+
+def _canvas(job: Painting, image: Image, painter: Painter, options: Options) -> tuple[int, int, Any, Any, list[str]]:
+    """Width, height, of that size the picture and the mask, where there is one, and whether it was stretched."""
     unit, own = painter.facts.unit, (painter.facts.width, painter.facts.height)
+    most = most_pixels(painter, options)
     if isinstance(job, Image):
-        size = _sides(image, canvas.nearest(*own, unit, options.max_pixels), unit, options)
-        return *size, None, None
+        size = _sides(image, canvas.nearest(*own, unit, most), painter, most)
+        return *size, None, None, []
     if image.width is not None and image.height is not None:
-        canvas.check(image.width, image.height, unit, options.max_pixels)  # before a picture is decoded
+        canvas.check(image.width, image.height, unit, most, own)  # before a picture is decoded
     with _DECODING:
         picture = _picture(job, options)
         mask = _mask(job.mask, picture.size, options) if isinstance(job, EditImage) and job.mask is not None else None
-        most = min(own[0] * own[1], options.max_pixels)
-        size = _sides(image, canvas.nearest(picture.width, picture.height, unit, most), unit, options)
-        return *size, _resized(picture, *size), mask and _stencil(mask, *size)
+        like = canvas.nearest(picture.width, picture.height, unit, most, own[0] * own[1])
+        size = _sides(image, like, painter, most)
+        stretched = _stretched(picture.size, size, unit) if image.width is None and image.height is None else []
+        return *size, _resized(picture, *size), mask and _stencil(mask, *size), stretched
 
 
-def _sides(image: Image, like: tuple[int, int], unit: int, options: Options) -> tuple[int, int]:
+def _stretched(given: tuple[int, int], size: tuple[int, int], unit: int) -> list[str]:
+    """What is to be said where *size* has not the proportion of the picture that was *given*; else nothing."""
+    if canvas.is_alike(size, given, unit):
+        return []
+    (width, height), (own, other) = size, given
+    return [f"the picture of {own}x{other} is stretched to {width}x{height}, the nearest that this model paints"]
+
+
+def _sides(image: Image, like: tuple[int, int], painter: Painter, most: int) -> tuple[int, int]:
     """The sides that *image* asks for; of those that it does not, *like*'s. Raises Invalid."""
     if image.width is None and image.height is None:
         return like
     width, height = (own if side is None else side for side, own in zip((image.width, image.height), like, strict=True))
-    canvas.check(width, height, unit, options.max_pixels)
+    canvas.check(width, height, painter.facts.unit, most, (painter.facts.width, painter.facts.height))
     return width, height
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -79,7 +80,7 @@ def resolve(name: str, allowed: Sequence[str]) -> Choice:
     """What *name* means among the classes *allowed*: one of them, with or without "Scheduler", or what user interfaces
     call it, such as `euler_a` or `DPM++ 2M Karras`. Empty: the model's own.
 
-    Raises Invalid that names what there is.
+    Raises Invalid that names the nearest, and in its hint all.
     """
     if not name:
         return Choice("", _NONE, "")
@@ -92,9 +93,13 @@ def resolve(name: str, allowed: Sequence[str]) -> Choice:
         if found is not None and (not ending or found.scheduler in _SUPPORT[ending]):
             changes = {**found.changes, **change}
             return Choice(found.scheduler, changes, f"{found.name}{ending}" if changes else found.scheduler)
+    every = {_plain(one): one for one in (*allowed, *names(allowed))}
+    near = [every[one] for one in get_close_matches(word[:_LONGEST], every, n=3, cutoff=0.4)]
+    told = f" Near it: {', '.join(near)}." if near else ""
     raise Invalid(
-        f"scheduler {name[:_LONGEST]!r} is none that this model can use.",
-        f"Its schedulers are {', '.join(allowed)}; by their short names {', '.join(short(allowed))}.",
+        f"scheduler {name[:_LONGEST]!r} is none that this model has.{told}",
+        f"It has {', '.join(allowed)}; in short {', '.join(short(allowed))}; most of them also with "
+        f"{' or '.join(_TOLD)} at the end. `anyform show` lists all.",
         param="scheduler",
         allowed=list(allowed),
     )
@@ -108,6 +113,17 @@ def canonical(name: str, allowed: Sequence[str]) -> str:
 def short(allowed: Sequence[str]) -> tuple[str, ...]:
     """Short names that mean something among the classes *allowed*, without those of their forms (`_karras`)."""
     return tuple(name for name, meaning in _NAMES.items() if any(one in allowed for one, _ in meaning))
+
+
+def names(allowed: Sequence[str]) -> tuple[str, ...]:
+    """Short names with those of their forms, such as `euler`, `euler_karras`: all that are told of."""
+    meant = {name: next(one for one, _ in _NAMES[name] if one in allowed) for name in short(allowed)}
+    return tuple(
+        f"{name}{ending}"
+        for name, scheduler in meant.items()
+        for ending in ("", *_TOLD)
+        if not ending or scheduler in _SUPPORT[ending]
+    )
 
 
 def made(config: Mapping[str, Any], name: str, allowed: Sequence[str] = (), generators: Any = None) -> Any:
@@ -170,7 +186,7 @@ def _plain(name: str) -> str:
 
 
 def _short(word: str, allowed: Sequence[str]) -> Choice | None:
-    name = _SPELT.get(word, "")
+    name = _SPELT.get(word) or _SPELT.get(word.removeprefix("k"), "")
     return next((Choice(one, changes, name) for one, changes in _NAMES.get(name, ()) if one in allowed), None)
 
 
@@ -200,18 +216,14 @@ _NAMES: Mapping[str, tuple[tuple[str, Changes], ...]] = {
 https://huggingface.co/docs/diffusers/api/schedulers/overview"""
 _ALSO = {
     "euler_ancestral": "euler_a",
-    "k_euler": "euler",
-    "k_euler_a": "euler_a",
     "dpm_2": "dpm2",
     "dpm_2_ancestral": "dpm2_a",
     "dpm2_ancestral": "dpm2_a",
-    "k_dpm_2": "dpm2",
-    "k_dpm_2_a": "dpm2_a",
-    "k_heun": "heun",
-    "k_lms": "lms",
+    "dpm_2_a": "dpm2_a",
     "plms": "pndm",
     "uni_pc": "unipc",
 }
+"""Other spellings; all of them may begin with `k_`, as k-diffusion's do."""
 _SPELT = {_plain(name): name for name in _NAMES} | {_plain(other): name for other, name in _ALSO.items()}
 
 _ENDINGS: Mapping[str, Changes] = {
@@ -222,6 +234,8 @@ _ENDINGS: Mapping[str, Changes] = {
     "_sgm_uniform": MappingProxyType({"timestep_spacing": "trailing"}),
 }
 """Forms of a scheduler: how the levels of noise are spaced."""
+_TOLD = ("_karras", "_exponential", "_trailing")
+"""Those that are told of; the other is one of them by another name."""
 _SIGMAS = (
     "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",

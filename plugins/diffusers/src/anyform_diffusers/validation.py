@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.finding import condensed
-from anyform.pretrained import companion, safetensors
+from anyform.pretrained import attention, companion, safetensors
 from anyform.pretrained.layout import CONFIG, at, folder_of, is_inside
 from anyform.pretrained.safetensors import Header
-from anyform_diffusers import addon, checkpoint, family, known, layout
+from anyform_diffusers import addon, checkpoint, configfolder, family, known, layout
+from anyform_diffusers.checkpoint import Checkpoint
 from anyform_diffusers.finding import AGAIN, FAMILY, critical, note, warning
 from anyform_diffusers.info import FOLDER, LORA
 from anyform_diffusers.layout import INDEX, Part, Variant
@@ -184,7 +186,7 @@ def _part(files: ModelFiles, root: str, part: Part, variant: Variant, broken: se
         if at(folder, CONFIG) not in broken and "auto_map" in own:
             text = f"{at(folder, CONFIG)} wants code that comes with the model (auto_map). It is not run."
             yield warning("remote_code", text)
-        kernel = layout.fetched(own)
+        kernel = attention.fetched(own)
         if kernel:
             text = (
                 f"{at(folder, CONFIG)} wants to be computed by {kernel!r}, code that would be fetched. It is not run."
@@ -323,8 +325,19 @@ def _checkpoint(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:
     if missing:
         text = f"{name} holds {', '.join(known.parts)} alone; {', '.join(missing)} must lie with its configurations."
         yield warning("missing_parts", text)
+    yield _configured(files, name, known)
+
+
+def _configured(files: ModelFiles, name: str, known: Checkpoint) -> Finding:
+    """Where a single file's configurations come from, or what to do where they are nowhere."""
+    file = files.path / name
+    if os.path.isfile(file):
+        found, several = configfolder.find(file, known.family, "", known.repository)
+        if found is None:
+            missing, remedy = configfolder.lacking(known.family, known.repository, several)
+            return warning("config_elsewhere", f"{name} is a single file, and {missing}: {remedy}.")
     text = f"{name} brings no configurations and no tokenizers: they come from the folder of the option config"
-    yield note("config", f"{text}, from one beside it, or from {known.repository} in the Hugging Face cache.")
+    return note("config", f"{text}, from one beside it, or from {known.repository} in the Hugging Face cache.")
 
 
 def _addon(files: ModelFiles, match: FormatMatch) -> Iterator[Finding]:

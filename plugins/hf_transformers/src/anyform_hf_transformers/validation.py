@@ -7,7 +7,7 @@ from typing import Any
 
 from anyform.contract.facts import Finding, FormatMatch, ModelFiles
 from anyform.finding import condensed
-from anyform.pretrained import architecture, companion, safetensors, steps
+from anyform.pretrained import architecture, attention, companion, safetensors, steps
 from anyform.pretrained.configuration import Configuration
 from anyform.pretrained.layout import CONFIG, at, folder_of, is_inside
 from anyform.pretrained.safetensors import Header
@@ -102,11 +102,14 @@ def _config(files: ModelFiles, folder: str, config: Configuration) -> Iterator[F
 
 
 def _code(files: ModelFiles, folder: str, config: Configuration) -> Iterator[Finding]:
-    """A model whose class transformers does not have, so that code would have to come with it."""
-    kind = config.model_type
+    """Code that would be fetched, or that would have to come with a model whose class transformers does not have."""
+    kind, name = config.model_type, at(folder, CONFIG)
+    kernel = attention.fetched(config.content, attention.INSTALLED)
+    if kernel:
+        text = f"{name} wants to be computed by {kernel!r}, code that would be fetched. It is not run."
+        yield critical("custom_code", f"{text} Delete attn_implementation from it.")
     if kind in KNOWN:
         return
-    name = at(folder, CONFIG)
     said = f"{name} says model_type {kind!r:.60}" if kind else f"{name} states no model_type"
     if not config.remote_code:
         text = f"{said}, which transformers {VERSION} does not know: it needs a later one, if any has it."

@@ -8,6 +8,9 @@ from typing import Any
 
 from anyform.contract.errors import EngineMissing, Fault, LoadFailed, OutOfMemory, Unsupported
 from anyform.contract.facts import Plan
+from anyform.pretrained import attention
+from anyform.pretrained.layout import CONFIG
+from anyform.pretrained.listing import Listing
 from anyform_hf_transformers import conversion, placement, quantization, quantizer
 from anyform_hf_transformers.backend import torch, transformers
 from anyform_hf_transformers.options import Options
@@ -17,6 +20,8 @@ _TORCH = {"cpu": "cpu", "cuda": "cuda", "metal": "mps"}
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _MAY_LACK = ("pooler.", "position_ids", "rotary_emb.inv_freq")
 """What transformers' classes have and files need not: a head that is not used, and numbers that are computed."""
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
+"""How torch says it of main memory: by RuntimeErrors, in the words of alloc_cpu.cpp for each system."""
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -54,11 +59,17 @@ def dtype(plan: Plan, options: Options, config: Any, place: str) -> Any:
 
 
 def read_config(plan: Plan, options: Options) -> Any:
-    """Transformers' configuration. Raises LoadFailed, Unsupported (it asks for code of its own)."""
+    """Transformers' configuration. Raises LoadFailed, Unsupported (it asks for code of its own, or that is fetched)."""
     if plan.metadata.extra.get("remote_code") and not options.trust_remote_code:
         raise Unsupported(
             f"{plan.model} needs Python code that comes with it, which is not run.",
             "Read the code, and then load it with the option trust_remote_code=true.",
+        )
+    kernel = attention.fetched(Listing(folder(plan)).json(CONFIG), attention.INSTALLED)
+    if kernel:
+        raise Unsupported(
+            f"{plan.model} wants to be computed by {kernel!r}, which transformers would fetch.",
+            "Code that is fetched is not run. Delete attn_implementation from its config.json.",
         )
     try:
         config = transformers.AutoConfig.from_pretrained(
@@ -164,7 +175,7 @@ def _kind(place: str) -> str:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether torch or Python said that there is no memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(told in str(error) for told in _NO_MEMORY)
 
 
 def _fault(plan: Plan, error: Exception) -> Fault:
