@@ -416,7 +416,7 @@ def unspoilt(speaker: Any) -> Any:
         ({"input": "\x00\x01\x02\x1b\x7f"}, 400, "input"),
         ({"input": "\u200b\u200d\ufeff\u2028"}, 400, "input"),
         ({"input": "... !!! ???"}, 400, "input"),
-        ({"model": "nobody"}, 404, None),
+        ({"model": "nobody"}, 404, "model"),
     ],
     ids=lambda value: str(value)[:40],
 )
