@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anyform.kernel.router import Decision, Memory, Verdict
 
 HEAD = ("CONTEXT", "WEIGHTS", "KV CACHE", "OVERHEAD", "TOTAL", "FITS")
+PAINTING = frozenset(("image", "edit_image", "vary_image"))
 FITS: dict[bool | None, Cell] = {True: ("yes", "green"), False: ("no", "red"), None: ("unknown", "yellow")}
 
 
@@ -110,12 +111,13 @@ def _facts(
     where = next((memory for memory in told if memory.device), None)
     free = f"{size(where.room_bytes)} on {where.device}" if where and where.room_bytes else "unknown"
     trained = f", trained for {metadata.context} tokens" if metadata.context else ""
+    paints = PAINTING.intersection(metadata.tasks)  # one request after another, whatever `parallel` says
     return [
         ("not here yet", "" if entry.here else f"{entry.places[0].path}: `anyform pull {entry.name}` fetches it"),
         ("model", f"{entry.match.format} {metadata.quantization}".rstrip() + f", {size(entry.size_bytes)}{trained}"),
         ("runs on", _engine(verdicts)),
         ("loads with", f"{decision.context} tokens ({decision.context_why})" if decision.context else ""),
-        ("at once", _at_once(told[0]) if told and told[0].context else ""),
+        ("at once", _at_once(told[0]) if told and not paints else ""),
         ("free", free if told else ""),
     ]
 
@@ -129,8 +131,9 @@ def _engine(verdicts: Sequence[Verdict]) -> Cell:
 
 
 def _at_once(memory: Memory) -> str:
-    """Of a model with a context; how many any other computes at once is its backend's own matter."""
-    return "1 request" if memory.parallel <= 1 else f"{memory.parallel} requests, each with the whole context"
+    if memory.parallel <= 1:
+        return "1 request"
+    return f"{memory.parallel} requests" + (", each with the whole context" if memory.context else "")
 
 
 def _table(terminal: Terminal, told: Sequence[Memory], sound: bool) -> None:
