@@ -30,13 +30,13 @@ DOES = {
     "vary_image": "varies pictures",
 }
 """What a model that does a task does."""
+PAINTING = ("image", "edit_image", "vary_image")
+"""Tasks whose requests are done one after another, whatever `parallel` says."""
 PULL = {
     "transcribe": "anyform pull Systran/faster-whisper-small",
     "translate": "anyform pull Systran/faster-whisper-small",
     "speak": "anyform pull onnx-community/Kokoro-82M-v1.0-ONNX:fp32",
-    **dict.fromkeys(
-        ("image", "edit_image", "vary_image"), "anyform pull stable-diffusion-v1-5/stable-diffusion-v1-5:F16"
-    ),
+    **dict.fromkeys(PAINTING, "anyform pull stable-diffusion-v1-5/stable-diffusion-v1-5:F16"),
 }
 """What fetches one to begin with."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyform.cli import document
 from anyform.cli.arguments import add_inspection
+from anyform.cli.chosen import PAINTING
 from anyform.cli.opening import opened_for
 from anyform.cli.table import Cell, pairs, table, wrapped
 from anyform.cli.terminal import Terminal, output
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from anyform.kernel.router import Decision, Memory, Verdict
 
 HEAD = ("CONTEXT", "WEIGHTS", "KV CACHE", "OVERHEAD", "TOTAL", "FITS")
-PAINTING = frozenset(("image", "edit_image", "vary_image"))
 FITS: dict[bool | None, Cell] = {True: ("yes", "green"), False: ("no", "red"), None: ("unknown", "yellow")}
 
 
@@ -111,7 +111,7 @@ def _facts(
     where = next((memory for memory in told if memory.device), None)
     free = f"{size(where.room_bytes)} on {where.device}" if where and where.room_bytes else "unknown"
     trained = f", trained for {metadata.context} tokens" if metadata.context else ""
-    paints = PAINTING.intersection(metadata.tasks)  # one request after another, whatever `parallel` says
+    paints = bool(set(PAINTING) & set(metadata.tasks))
     return [
         ("not here yet", "" if entry.here else f"{entry.places[0].path}: `anyform pull {entry.name}` fetches it"),
         ("model", f"{entry.match.format} {metadata.quantization}".rstrip() + f", {size(entry.size_bytes)}{trained}"),
