@@ -43,7 +43,8 @@ def test_requests_loads_and_tokens_are_counted(http: httpx.Client, stream: bool)
     assert more("tokens_total", **by, kind="completion") >= 4
     assert more("first_token_seconds_count", **by) == 1
     assert more("token_gap_seconds_count", **by) == 3
-    assert more("token_gap_seconds_sum", **by) >= 3 * 0.015
+    # To the first token and from there to the last; how it is shared between the two hangs on how busy the server is.
+    assert more("first_token_seconds_sum", **by) + more("token_gap_seconds_sum", **by) >= 4 * 0.015
     assert after("loads_total", **by) == 1
     assert after("load_seconds_count", **by) == 1
     assert after("requests_running", **by) == 0

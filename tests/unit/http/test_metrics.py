@@ -98,6 +98,16 @@ def test_an_answer_is_counted_with_its_tokens_and_times(made: Metrics, runtime: 
     assert buckets == [0, 1, 1, 3, 3]
 
 
+def test_tokens_that_come_together_have_nothing_between_them(made: Metrics, clock: Clock) -> None:
+    meter = made.begin(ROUTE, "m")
+    meter.take(0, [Progress(stage="prompt", total=1), Text(text="a"), Text(text="b"), Reasoning(text="c"), Done()])
+    meter.end("ok")
+    value = told(made)
+    assert value("first_token_seconds_count", model="owner/m", backend="") == 1
+    assert value("token_gap_seconds_count", model="owner/m", backend="") == 2
+    assert value("token_gap_seconds_sum", model="owner/m", backend="") == 0
+
+
 def test_answers_of_several_jobs_do_not_shorten_each_others_gaps(made: Metrics, clock: Clock) -> None:
     meter = made.begin(ROUTE, "m")
     for job in (0, 1):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -196,19 +196,23 @@ class Meter:
             if tokens and self._key is not None:
                 self._metrics.gaps.add(self._key, (now - last) / tokens, tokens)
                 self._last[job] = now
-        elif _has_tokens(events):
+        elif tokens := sum(isinstance(event, TOKENS) for event in events):
             self._last[job] = now
-            self._first(now)
+            key = self._first(now)
+            if tokens > 1:
+                # They came together, as where the server was busy: nothing lay between them.
+                self._metrics.gaps.add(key, 0.0, tokens - 1)
         elif blobs := [event for event in events if isinstance(event, Blob)]:
             self._first(now)
             self._pictures += sum(blob.media_type.startswith("image/") and is_whole(blob) for blob in blobs)
         if done is not None:
             self._count(done)
 
-    def _first(self, now: float) -> None:
+    def _first(self, now: float) -> Key:
         if self._key is None:
             self._key = self._metrics.key(self._model())
             self._metrics.first.labels(*self._key).observe(now - self._began)
+        return self._key
 
     def _count(self, done: Done) -> None:
         usage, tokens = done.usage, self._metrics.tokens
@@ -247,10 +251,6 @@ class Meter:
 
     def _model(self) -> str:
         return self._metrics.names.get(self._asked, "")
-
-
-def _has_tokens(events: Iterable[Event]) -> bool:
-    return any(isinstance(event, TOKENS) for event in events)
 
 
 class Exposition:
