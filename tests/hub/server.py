@@ -11,7 +11,8 @@ import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -105,6 +106,8 @@ class LoopbackHub:
         self.stall_listing = False
         self.rate: float = 0
         """Bytes a second of one transfer; 0: no limit."""
+        self.most_at_once = self._sending = 0
+        """Transfers of content that ran beside each other."""
         self.unlimited = 0
         """Bytes of content, of all that is sent, before the rate is kept."""
         self.sent = threading.Condition()
@@ -147,6 +150,18 @@ class LoopbackHub:
         with self.sent:
             self.served[name] += size
             self.sent.notify_all()
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around a transfer: counts how many there are at once."""
+        with self.sent:
+            self._sending += 1
+            self.most_at_once = max(self.most_at_once, self._sending)
+        try:
+            yield
+        finally:
+            with self.sent:
+                self._sending -= 1
 
     def wait_for_bytes(self, count: int, timeout_s: float = 30) -> None:
         """Until *count* bytes of content have been sent in all."""
@@ -316,7 +331,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{content.sha256}"')
         self.end_headers()
         if self.command != "HEAD":
-            self._send(file, content, start, end, trouble)
+            with self.hub.sending():
+                self._send(file, content, start, end, trouble)
 
     def _send(self, file: str, content: Content, start: int, end: int, trouble: Trouble) -> None:
         place = start

@@ -65,7 +65,7 @@ def test_small_files_come_at_once_and_progress_only_grows(hub: LoopbackHub, get:
     hub.rate = 512 * 1024
     states: list[PullState] = []
     pulled = get("owner/many", include=("*",), watch=states.append)
-    assert pulled.seconds < 24 * 65_536 / hub.rate * 0.8  # one after another they would take this long
+    assert hub.most_at_once > 1
     shares = [state.done_bytes for state in states if state.stage == "downloading"]
     assert shares == sorted(shares)
     assert states[-1].stage == "done"
