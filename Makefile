@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CORE = --editable "./core[text]"
-ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx --editable ./plugins/diffusers
-PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx --editable ./plugins/diffusers
+ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx --editable ./plugins/diffusers --editable ./plugins/rkllm
+PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx --editable ./plugins/diffusers --editable ./plugins/rkllm
 SAMPLES = --editable ./samples
 TRAINING = --editable "./samples[train]"
 SPEECH = --editable "./plugins/audio[engine]"
 ONNX = --editable "./plugins/onnx[engine]"
 PAINTING = --editable "./plugins/diffusers[engine]"
+RKLLM = --editable "./plugins/rkllm[engine]"
 TESTS = --requirement tests/requirements.txt
 TORCH = --editable "./plugins/hf_transformers[engine,audio,adapters,gguf]" --requirement tests/requirements-torch.txt
 # Two tests at a time, so that engines must not each take all cores; what measures time runs by itself. Bytecode is
@@ -67,7 +68,7 @@ $(VENV)/installed: $(PROJECTS) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt tests/requirements-torch.txt
-	$(INSTALL) $(TESTS) $(TORCH) $(SPEECH) $(ONNX) $(PAINTING) $(TRAINING)
+	$(INSTALL) $(TESTS) $(TORCH) $(SPEECH) $(ONNX) $(PAINTING) $(RKLLM) $(TRAINING)
 	@touch $@
 
 $(VENV)/tests-installed-without-engine: $(PROJECTS) tests/requirements.txt | $(VENV)/bin/python

@@ -145,3 +145,64 @@ def test_a_listing_cannot_lead_outside_of_the_folder(hub: LoopbackHub, get: Get,
     with pytest.raises(Fault, match="no file"):
         get("owner/evil", names=("../../escape.txt",))
     assert not (home.parent / "escape.txt").exists()
+
+
+def on_devices(module: ModuleType, devices: tuple[str, ...], trouble: str = "") -> ModuleType:
+    """*module*, whose backend runs on *devices* alone, and says *trouble*."""
+    name = module.__name__
+
+    @hookimpl
+    def list_backends() -> list[BackendInfo]:
+        return [BackendInfo(name=name, reads=(name,), tasks=("chat",), devices=devices, trouble=trouble)]
+
+    module.list_backends = list_backends  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.mark.parametrize(
+    ("trouble", "asked", "files"),
+    [
+        ("no NPU was found", "owner/both", ("config.json", "model.safetensors")),
+        ("no NPU was found", "owner/both:rkllm", ("config.json", "m.rkllm")),
+        ("", "owner/both", ("config.json", "m.rkllm")),
+        ("", "owner/both:safetensors", ("config.json", "model.safetensors")),
+        ("no NPU was found", "owner/alone", ("m.rkllm",)),
+    ],
+)
+def test_a_form_for_a_chip_comes_first_where_it_is_and_last_elsewhere(
+    hub: LoopbackHub, get: Get, trouble: str, asked: str, files: tuple[str, ...]
+) -> None:
+    npu = on_devices(plugin("rkllm", rkllm), ("rknpu",), trouble)
+    plugins = Plugins.of({"rkllm": npu, "safetensors": plugin("safetensors", safetensors)})
+    config = b'{"architectures": ["X"]}'
+    hub.add("owner/both", {"config.json": config, "model.safetensors": BIG, "m.rkllm": BIG})
+    hub.add("owner/alone", {"m.rkllm": BIG})
+    assert get(asked, plugins=plugins).files == files
+
+
+def test_a_form_that_lacks_files_comes_after_one_that_is_whole(hub: LoopbackHub, get: Get, formats: Plugins) -> None:
+    index = b'{"weight_map": {"a": "model-00001-of-00001.safetensors"}}'
+    config = b'{"architectures": ["X"]}'
+    hub.add("owner/copied", {"config.json": config, "model.safetensors.index.json": index, "z.rkllm": BIG})
+    assert get("owner/copied", plugins=formats).files == ("config.json", "z.rkllm")
+
+
+def test_the_first_parts_of_a_variant_name_the_preferred_one_that_has_them(hub: LoopbackHub, get: Get) -> None:
+    variants = {"a.x": ("W4-chip1-opt0", 2), "b.x": ("W8-chip1-opt0", 3), "c.x": ("W8-chip1-opt1", 1)}
+
+    def labelled(files: ModelFiles) -> list[FormatMatch]:
+        return [
+            FormatMatch(
+                format="x", entry=name, files=(name,), evidence=Evidence.LAYOUT, why="so", name="m", variant=v, order=o
+            )
+            for name, (v, o) in variants.items()
+            if name in files.files
+        ]
+
+    plugins = Plugins.of({"x": plugin("x", labelled)})
+    hub.add("owner/parts", dict.fromkeys(variants, BIG))
+    for asked, file in (("w8", "c.x"), ("W8-chip1", "c.x"), ("W8-chip1-opt0", "b.x"), ("W4", "a.x"), ("m", "c.x")):
+        assert get(f"owner/parts:{asked}", plugins=plugins).files == (file,)
+    for asked in ("W", "opt0", "W8-chip", "W8-chip1-opt2"):
+        with pytest.raises(Fault, match="has no variant"):
+            get(f"owner/parts:{asked}", plugins=plugins)

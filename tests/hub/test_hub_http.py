@@ -6,12 +6,15 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
 
 from anyform.assembly import start
+from anyform.contract.facts import BackendInfo
+from anyform.contract.hooks import hookimpl
 from anyform.http.config import HttpConfig
 from anyform.http.server import Server, listen
 from anyform.kernel.plugins import Plugins
@@ -32,7 +35,7 @@ def serve(client: Hub, plugins: Plugins, home: Path) -> Iterator[Serve]:
     """Starts a server over anyform's own folder, which may pull."""
     ends: list[Callable[[], None]] = []
 
-    def begin(queue: int = 64, **more: Any) -> httpx.Client:
+    def begin(queue: int = 64, plugins: Plugins = plugins, **more: Any) -> httpx.Client:
         runtime = start(where="here", plugins=plugins, stores=Stores(home=home, names=("anyform",)))
         pulls = Pulls(client, plugins, home, arrived=runtime.library.refresh, **more)
         sock, listening = listen("127.0.0.1", 0), threading.Event()
@@ -313,9 +316,26 @@ def test_suggestions_by_task_and_size(serve: Serve) -> None:
     assert {"chat", "embed", "rerank"} <= {task for one in every for task in one["tasks"]}
     sizes = [one["size_bytes"] for one in every]
     assert sizes == sorted(sizes)
+    assert {one["backend"] for one in every} == {""}
     small = http.get("/registry/suggestions", params={"task": "chat", "max_bytes": 10**9}).json()["suggestions"]
     assert small
     assert all("chat" in one["tasks"] and one["size_bytes"] <= 10**9 for one in small)
+
+
+def test_backends_that_can_be_used_here_suggest_too(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "board.toml"
+    file.write_text('[[model]]\nname = "board/tiny"\ntasks = ["chat"]\nsize_gb = 0.001\n')
+    info = BackendInfo(name="npu", reads=("x",), tasks=("chat",), devices=("npu",), suggestions=str(file))
+    module = ModuleType("npu")
+    module.ANYFORM_CONTRACT, module.list_backends = 1, hookimpl(lambda: [info])  # type: ignore[attr-defined]
+    http = serve(plugins=Plugins.of({"npu": module}))
+    answer = http.get("/registry/suggestions").json()
+    assert (answer["suggestions"][0]["name"], answer["suggestions"][0]["backend"]) == ("board/tiny", "npu")
+    assert len(answer["suggestions"]) > 8
+    assert answer["troubles"] == []
+    file.write_text("[[model")
+    [trouble] = http.get("/registry/suggestions").json()["troubles"]
+    assert "npu" in trouble
 
 
 def test_a_model_that_was_looked_at_is_not_taken_for_one_that_is_here(

@@ -64,7 +64,7 @@ def test_small_files_come_at_once_and_progress_only_grows(hub: LoopbackHub, get:
     hub.add("owner/many", {f"part{number:02}.bin": bytes([number]) * 65_536 for number in range(24)})
     hub.rate = 512 * 1024
     states: list[PullState] = []
-    pulled = get("owner/many", include=("*",), watch=states.append)
+    get("owner/many", include=("*",), watch=states.append)
     assert hub.most_at_once > 1
     shares = [state.done_bytes for state in states if state.stage == "downloading"]
     assert shares == sorted(shares)

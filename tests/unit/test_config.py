@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import re
 import subprocess
@@ -224,6 +225,27 @@ def test_every_setting_has_its_value_and_what_says_so(monkeypatch: pytest.Monkey
     assert found["command.c.env"] == ({"KEY": "…"}, "anyform.toml")
 
 
+def test_what_plugins_are_told() -> None:
+    from anyform.configfile import origins
+
+    written(
+        '[plugin.board]\nlibrary = "lib.so"\ndeep = { on = true, list = [1, 2.5] }\napi_key = "sk"\n'
+        "[plugin.other]\nwhen = 2026-01-01\n"
+    )
+    found = config.load()
+    assert found.plugin["board"] == {"library": "lib.so", "deep": {"on": True, "list": [1, 2.5]}, "api_key": "sk"}
+    assert found.plugin["other"] == {"when": datetime.date(2026, 1, 1)}
+    told = {origin.name: (origin.value, origin.source) for origin in origins(found)}
+    assert told["plugin.board.library"] == ("lib.so", "anyform.toml")
+    assert told["plugin.board.api_key"] == ("…", "anyform.toml")
+
+
+def test_a_table_for_a_plugin_comes_from_the_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANYFORM_PLUGIN_BOARD", "library")
+    with pytest.raises(Invalid, match=r"^ANYFORM_PLUGIN_BOARD: plugin.board is 'library'. It must be a table.$"):
+        config.load()
+
+
 def test_where_the_file_may_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     here, own = Path("anyform.toml"), config.config_folder() / "anyform.toml"
     assert config.places() == [(here, "absent"), (own, "absent")]
@@ -301,6 +323,12 @@ def test_the_sample_sets_nothing_until_its_signs_are_taken_away() -> None:
         ("[lifecycle]\ncheck_s = 0", "lifecycle.check_s is 0.0. It must be a number from 0.01 up."),
         ("[lifecycle]\nwait_s = -1", "lifecycle.wait_s is -1.0. It must be a number from 0 up."),
         ("default_model = 3", "default_model is 3. It must be text in quotes."),
+        ("plugin.board = 5", "plugin.board is 5. It must be a table."),
+        ("plugin = 5", "plugin is 5. It must be a table."),
+        (
+            "[plugin.command.c]\na = 1",
+            "plugin.command is no table. Each program has a table of its own: [command.NAME].",
+        ),
         ("[command.c]\nreads = ['x']", 'command.c has no command. Name the program: command = "llama-server".'),
         ("[command.c]\ncommand = 'x'", 'command.c reads nothing. List the formats that it loads: reads = ["gguf"].'),
         (COMMAND, 'command.c is not told its port. Put {port} into args: args = ["--port", "{port}"].'),

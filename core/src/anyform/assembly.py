@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from anyform.contract.errors import PluginFault
 from anyform.contract.facts import Settings
@@ -39,6 +39,7 @@ def start(
     rules: Rules | None = None,
     lifecycle: Lifecycle | None = None,
     sizing: Sizing | None = None,
+    tables: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Runtime:
     """A runtime over *models* (files or folders) and *folders* (searched for models); nothing is loaded yet.
 
@@ -49,6 +50,7 @@ def start(
     *where*: each model in a worker process of its own, or in this process, unless its rule says otherwise. *settings*:
     by model name, laid over *defaults*; *rules* says the same and more, and goes in their place. *lifecycle*: how long
     models stay, and how many. *sizing*: how a context is chosen that nobody asks for. *prefer*, *forbid*: plugin names.
+    *tables*: what plugins are told of this machine, by their names, as [plugin.NAME] of a settings file does.
     *state*: the folder for what is learnt about this machine; None: kept in memory. Raises ModelNotFound for an absent
     path, Invalid for an unknown plugin name.
     """
@@ -62,6 +64,7 @@ def start(
     from anyform.workers.pool import Pool
 
     known = plugins or discover(state)
+    known.tables = {**known.tables, **(tables or {})}
     for name in (*prefer, *forbid):
         require(known, name)
     shelf = Shelf(

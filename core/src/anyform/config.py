@@ -29,6 +29,8 @@ NOT_SETTINGS = frozenset({"ANYFORM_CONFIG", "ANYFORM_DEBUG"})
 FOREIGN = {"MODEL_UNLOAD_TIMEOUT": ("lifecycle", "idle_s"), "CLEANUP_CHECK_INTERVAL": ("lifecycle", "check_s")}
 """Variables without our prefix, and the settings that they mean where ANYFORM_* does not say those."""
 
+SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+"""How the names of variables and settings end that hold what nobody else is to see."""
 SECRET = 8
 """Letters from which on what a variable such as HF_TOKEN holds is taken for a secret."""
 
@@ -155,6 +157,8 @@ class Config:
     """What the command line says; it goes over all of them."""
     command: Mapping[str, CommandConfig] = field(default_factory=dict)
     """Programs that serve models, by the names of the backends that they are."""
+    plugin: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What plugins are told of this machine, by their names; each checks its own."""
     lifecycle: Lifecycle = Lifecycle()
     sizing: Sizing = Sizing()
     log: Log = Log()
@@ -241,8 +245,7 @@ def debugging() -> bool:
 
 def secrets() -> list[str]:
     """What the environment holds of tokens, keys and passwords, so that no log shows it."""
-    kinds = ("TOKEN", "KEY", "SECRET", "PASSWORD")
-    found = {value for name, value in os.environ.items() if name.upper().endswith(kinds) and len(value) >= SECRET}
+    found = {value for name, value in os.environ.items() if name.upper().endswith(SECRETS) and len(value) >= SECRET}
     return sorted(found, key=len, reverse=True)
 
 

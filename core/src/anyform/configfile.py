@@ -16,7 +16,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from anyform import rules
-from anyform.config import FOREIGN, PLACEHOLDERS, PREFIX, CommandConfig, Config, Log, ModelConfig, Models
+from anyform.config import FOREIGN, PLACEHOLDERS, PREFIX, SECRETS, CommandConfig, Config, Log, ModelConfig, Models
 from anyform.contract.errors import Invalid, Unsupported
 from anyform.contract.facts import Settings, fact
 from anyform.http import preset
@@ -65,6 +65,7 @@ class Document(BaseSettings):
     format: dict[str, ModelConfig] = {}
     model: dict[str, ModelConfig] = {}
     command: dict[str, CommandConfig] = {}
+    plugin: dict[str, dict[str, Any]] = {}
     lifecycle: Lifecycle = Lifecycle()
     sizing: Sizing = Sizing()
     log: Log = Log()
@@ -215,13 +216,13 @@ def _below(hint: Any, part: int | str) -> Any:
 
 
 def _all(document: Document) -> Iterator[tuple[Location, Any]]:
-    """Every table, with its place in the file."""
+    """Every table whose settings are known here, with its place in the file."""
     for name in type(document).model_fields:
         held: Any = getattr(document, name)
         if is_dataclass(held):
             yield (name,), held
         elif isinstance(held, dict):
-            yield from (((name, key), table) for key, table in held.items())
+            yield from (((name, key), table) for key, table in held.items() if is_dataclass(table))
 
 
 def _check_rules(document: Document, file: Path | None) -> None:
@@ -238,6 +239,8 @@ def _check_rules(document: Document, file: Path | None) -> None:
 
 
 def _check_commands(document: Document, file: Path | None) -> None:
+    if "command" in document.plugin:
+        raise Invalid(f"{file}: plugin.command is no table.", "Each program has a table of its own: [command.NAME].")
     for name, table in document.command.items():
         wrong = _command_trouble(name, table)
         if wrong:
@@ -382,7 +385,8 @@ def origins(config: Config) -> list[Origin]:
         elif isinstance(held, Mapping):
             for key, table in held.items():
                 own = (said or {}).get(key, {})
-                found += [_origin((name, key, item), getattr(table, item), own, config.file) for item in own]
+                values = table if isinstance(table, Mapping) else {item: getattr(table, item) for item in own}
+                found += [_origin((name, key, item), values[item], own, config.file) for item in own]
         else:
             found.append(_origin((name,), held, tables, config.file))
     return found
@@ -395,4 +399,6 @@ def _origin(location: Location, value: Any, said: Mapping[str, Any], file: Path 
     source = variable if variable in os.environ else foreign or (str(file) if location[-1] in said else "default")
     if location[0] == "command" and location[-1] == "env":
         value = dict.fromkeys(value, "…")  # it may hold keys
+    if location[0] == "plugin" and str(location[-1]).upper().endswith(SECRETS):
+        value = "…"
     return Origin(name=name, value=value, source=source)

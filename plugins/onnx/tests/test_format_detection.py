@@ -416,6 +416,16 @@ class TestStrangers:
         write_graph(tmp_path / "model.onnx", "zoo")
         assert rows(tmp_path) == []
 
+    @pytest.mark.parametrize("name", ["vision_encoder.onnx", "qwen2_vl_vision_rk3588.onnx", "vit.onnx"])
+    @pytest.mark.parametrize("config", [True, False])
+    def test_what_an_rkllm_model_sees_with(self, tmp_path: Path, name: str, config: bool) -> None:
+        write_graph(tmp_path / name, "zoo")
+        if config:
+            write_json(tmp_path / "config.json", {"model_type": "qwen2_vl"})
+        assert len(rows(tmp_path)) == 1
+        (tmp_path / "model.rkllm").write_bytes(b"")
+        assert rows(tmp_path) == []
+
     def test_other_exports_of_transformers(self, tmp_path: Path) -> None:
         """OpenVINO's lie as the same JSON says."""
         write_export(tmp_path)

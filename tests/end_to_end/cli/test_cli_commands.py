@@ -31,7 +31,8 @@ def test_help_lists_every_command_that_has_a_module(cli: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "serve", "list", "show", "estimate", "ps", "load", "unload", "plugins", "doctor", "bench"]
+    "name",
+    ["run", "serve", "list", "suggest", "show", "estimate", "ps", "load", "unload", "plugins", "doctor", "bench"],
 )
 def test_each_command_explains_itself(cli: Any, name: str) -> None:
     done = cli(name, "--help")

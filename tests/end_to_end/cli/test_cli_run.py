@@ -70,6 +70,13 @@ def test_stats_go_to_standard_error(cli: Any, echo: Echo) -> None:
     assert "2 + 2 tokens" in done.stderr
 
 
+def test_what_the_model_remarks_goes_to_standard_error(cli: Any, echo: Echo, where: list[str]) -> None:
+    said = ("one two", "--option", "remark=the seed was ignored.")
+    done = cli("run", echo(), *said, *where)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one two\n", "note: the seed was ignored.\n")
+    assert cli.json("run", echo(), *said, *where)["remarks"] == ["the seed was ignored."]
+
+
 def test_thinking_is_no_part_of_a_piped_answer(cli: Any, echo: Echo) -> None:
     assert cli("run", echo(), "--think", "hello").stdout == "hello\n"
     assert cli.json("run", echo(), "--think", "hello")["reasoning"]

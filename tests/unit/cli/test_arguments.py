@@ -10,7 +10,7 @@ import pytest
 
 from anyform import rules
 from anyform.cli import arguments
-from anyform.cli.arguments import merged, option, positive
+from anyform.cli.arguments import merged, option, positive, size, task
 from anyform.cli.serve import port
 from anyform.contract.facts import Evidence, FormatMatch, Settings
 from anyform.kernel.entry import Entry
@@ -43,6 +43,36 @@ def test_options_are_json_where_they_can_be(text: str, value: Any) -> None:
 def test_what_is_not_valid_is_refused(kind: Any, text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is not"):
         kind(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("4GB", 4 * 10**9),
+        ("1.5GiB", 3 << 29),
+        ("800M", 800 * 10**6),
+        ("2 k", 2000),
+        ("512 KiB", 512 << 10),
+        ("1tib", 1 << 40),
+        ("17", 17),
+        ("17 B", 17),
+        ("0", 0),
+    ],
+)
+def test_sizes_are_decimal_unless_they_say_otherwise(text: str, count: int) -> None:
+    assert size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1e9", "4 apples", "1.GB", "inf", "nan", "1 0GB", "٤GB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no size such as 4GB"):
+        size(text)
+
+
+def test_a_task_is_one_that_there_is() -> None:
+    assert task("embed") == "embed"
+    with pytest.raises(ArgumentTypeError, match="'' is no task; there are chat, complete, embed"):
+        task("")
 
 
 def test_merging_takes_the_upper_where_it_says_something() -> None:

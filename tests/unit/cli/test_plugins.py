@@ -31,6 +31,13 @@ def test_some_engines_are_not_none(missing: tuple[tuple[str, ...], ...], state: 
     assert _state(SOUND, [engine(*names) for names in missing]) == state
 
 
+def test_an_engine_that_cannot_be_used_here_is_none() -> None:
+    backend = BackendInfo(name="npu", reads=("x",), tasks=("chat",), trouble="no NPU was found")
+    useless = EngineState(plugin="audio", backend=backend, versions={}, trouble=backend.trouble)
+    assert _state(SOUND, [useless]) == ("no engine", "yellow")
+    assert _state(SOUND, [useless, engine()]) == ("1 of 2 engines", "yellow")
+
+
 def test_what_a_backend_lacks_is_a_sentence() -> None:
     assert lacking(engine("a")) == "a is not installed"
     assert lacking(engine("a", "b")) == "a, b are not installed"

@@ -6,7 +6,7 @@ import json
 import os
 import struct
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,25 @@ def _check_roles(chunks: list[dict[str, Any]]) -> None:
 def test_no_line_of_a_stream_is_split_by_pythons_line_ends() -> None:
     body = written(_chat(stream=True), SAID)
     assert [line for line in body.splitlines() if line] == [line for line in body.split("\n") if line]
+
+
+@pytest.mark.parametrize("read", [_chat, _complete])
+def test_what_the_model_remarks_is_told_once(read: Callable[..., Ask]) -> None:
+    done = Done(finishes=(Finish(), Finish()), extra={"remarks": ("seed is ignored.",), "seed": 1})
+    assert json.loads(written(read(n=2), (Text(text="a"), done)))["remarks"] == ["seed is ignored."]
+    assert "remarks" not in json.loads(written(read(), (Text(text="a"), Done())))
+    for more in (STREAM, COUNTED):
+        events = written(read(n=2, **more), (Text(text="a"), done)).split("\n\n")[:-2]
+        chunks = [json.loads(event[6:]) for event in events]
+        ends = [chunk for chunk in chunks if chunk["choices"] and chunk["choices"][0]["finish_reason"]]
+        assert [chunk.get("remarks") for chunk in ends] == [None, ["seed is ignored."]]
+        assert [chunk for chunk in chunks if "remarks" in chunk] == ends[-1:]
+
+
+def test_what_is_remarked_on_several_prompts_is_told_together() -> None:
+    said = [Done(extra={"remarks": remarks}) for remarks in (("a.", "b."), ("b.", "c."))]
+    body = json.loads(written(_complete(prompt=["x", "y"]), [(0, said[0]), (1, said[1])]))
+    assert body["remarks"] == ["a.", "b.", "c."]
 
 
 def test_streamed_arguments_join_to_the_whole() -> None:

@@ -6,12 +6,12 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from anyform.contract.errors import ContextExceeded, PluginFault
+from anyform.contract.errors import ContextExceeded, Invalid, PluginFault
 from anyform.contract.hooks import hookimpl
 from anyform.kernel import plugins as plugins_module
 from anyform.kernel.plugins import Plugins
@@ -147,6 +147,33 @@ def test_collected_hooks_survive_one_that_raises_and_keep_its_fault() -> None:
     assert [fault.message for fault in found.failures] == [
         "plugin bad failed in find_devices: ValueError: broken sensor."
     ]
+
+
+class Told:
+    ANYFORM_CONTRACT = 1
+
+    @staticmethod
+    @hookimpl
+    def find_devices(tables: Mapping[str, object]) -> list[object]:
+        if "wrong" in tables:
+            raise Invalid("told.wrong is 1.", "It must be text.")
+        return [dict(tables)]
+
+
+def test_a_plugin_is_told_of_its_own_table_where_it_looks_for_devices() -> None:
+    found = Plugins.of({"good": Good, "told": Told})
+    found.tables = {"good": {"a": 1}, "told": {"root": "/x"}}
+    assert found.ask_all("find_devices") == [("good", ["device"]), ("told", [{"root": "/x"}])]
+    found.tables = {}
+    assert found.ask_one("told", "find_devices") == [{}]
+
+
+def test_what_a_collected_hook_refuses_is_no_bug_of_its_plugin() -> None:
+    found = Plugins.of({"good": Good, "told": Told})
+    found.tables = {"told": {"wrong": 1}}
+    assert found.ask_all("find_devices") == [("good", ["device"])]
+    [fault] = found.failures
+    assert str(fault) == "plugin told failed in find_devices: told.wrong is 1. It must be text."
 
 
 def test_addressed_hooks_ask_one_plugin_and_keep_its_own_faults() -> None:

@@ -220,3 +220,53 @@ def test_nothing_is_called_near_that_is_not() -> None:
     many = names(*(entry(f"story-{number}") for number in range(9)))
     assert many.missing("What").hint == "`anyform list` shows all that there are."
     assert many.near("What") == []
+
+
+def converted(variant: str, order: int = 0, group: str = "o/r", name: str = "m") -> Entry:
+    """One conversion of a model, in a file whose name has other words than the variant."""
+    file = f"{name}-as-{variant.lower()}.x"
+    match = FormatMatch(
+        format="x", entry=file, files=(file,), evidence=Evidence.NAME, why="made up", name=name, variant=variant,
+        order=order,
+    )  # fmt: skip
+    return entry(group, match=match)
+
+
+def test_the_first_parts_of_a_variant_name_the_preferred_that_has_them() -> None:
+    known = names(converted("W4-chip-opt0", 5), converted("W8-chip-opt0", 3), converted("W8-chip-opt1", 2))
+    for name in ("o/r:W8", "o/r:w8-chip", "r:W8", "m:W8", "m", "r", "o/r", "o/r:W8-chip-opt1", "m-as-w8-chip-opt1"):
+        assert found(known, name) == "o/r:W8-chip-opt1", name
+    for name in ("o/r:W4", "m:w4-chip", "o/r:m-as-w4-chip-opt0", "r:m-as-W4-chip-opt0"):
+        assert found(known, name) == "o/r:W4-chip-opt0", name
+    assert [found(known, name) for name in ("o/r:W", "o/r:chip", "o/r:W8-chip-opt2", "o/r:opt1")] == [None] * 4
+    said = "several variants begin with W8: W8-chip-opt1 is taken, of W8-chip-opt1, W8-chip-opt0"
+    assert [known.choice(f"o/r:{tag}") for tag in ("W8", "W4", "W8-chip-opt0", "m-as-w8-chip-opt1")] == [
+        said,
+        "",
+        "",
+        "",
+    ]
+    assert known.choice("m").startswith("no variant was named: W8-chip-opt1 is taken, of ")
+
+
+def test_a_choice_among_folders_own_models_is_told_too() -> None:
+    parts = [
+        FormatMatch(format="d", entry=".", files=("a", "b"), evidence=Evidence.LAYOUT, why="made up", variant=variant)
+        for variant in ("F16", "F32")
+    ]
+    known = names(*(entry("o/r", match=match) for match in parts))
+    assert known.choice("o/r") == "no variant was named: F16 is taken, of F16, F32"
+
+
+def test_a_variant_is_called_the_same_without_the_others() -> None:
+    known = names(converted("W8-chip-opt0"))
+    assert found(known, "o/r:W8-chip-opt0") == found(known, "o/r:W8") == found(known, "m") == "o/r"
+    assert found(known, "o/r:W8-chip-opt1") is None
+
+
+def test_two_repositories_of_one_model_are_not_mistaken_for_each_other() -> None:
+    known = names(converted("W8-a", group="o/r"), converted("W8-b", group="o/s"))
+    with pytest.raises(ModelAmbiguous) as caught:
+        known.find("m:W8")
+    assert caught.value.details["candidates"] == ["o/r", "o/s"]
+    assert found(known, "m:W8-b") == "o/s"

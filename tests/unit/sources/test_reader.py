@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anyform.contract.errors import PluginFault
-from anyform.contract.facts import Evidence, Finding, FormatMatch, Metadata, ModelFiles, Severity
+from anyform.contract.facts import BackendInfo, Evidence, Finding, FormatMatch, Metadata, ModelFiles, Severity
 from anyform.contract.hooks import hookimpl
 from anyform.kernel.entry import Entry
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
+from anyform.sources.catalogue import Catalogue
 from anyform.sources.reader import FEW, THREADS, Reader, stamp_of, together
 
 
@@ -146,3 +150,64 @@ def test_it_forgets_when_plugins_change_also_what_is_being_asked_just_then() -> 
     assert asked("by the old plugin", meanwhile=True) == "by the old plugin"
     assert asked("by the new one") == "by the new one"
     assert memory.told == ["first", "renewed", "renewed", "by the new one"]
+
+
+class Settled:
+    """A plugin that prefers what is for the chip of the settings, and validates by it."""
+
+    ANYFORM_CONTRACT = 1
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.trouble = ""
+
+    @hookimpl
+    def list_backends(self, tables: Mapping[str, Any]) -> list[BackendInfo]:
+        options = {"library": tables["library"]} if "library" in tables else {}
+        return [BackendInfo(name="b", reads=("f",), tasks=("chat",), options=options, trouble=self.trouble)]
+
+    @hookimpl
+    def detect_format(self, files: ModelFiles, tables: Mapping[str, Any]) -> list[FormatMatch]:
+        self.asked.append("detect_format")
+        here = str(tables.get("library", ""))
+        return [FormatMatch(format="f", entry="m", files=("m",), evidence=Evidence.NAME, why=here)]
+
+    @hookimpl
+    def extract_metadata(self, files: ModelFiles) -> Metadata:
+        self.asked.append("extract_metadata")
+        return Metadata()
+
+    @hookimpl
+    def validate(self, files: ModelFiles, tables: Mapping[str, Any]) -> list[Finding]:
+        self.asked.append("validate")
+        return []
+
+
+def test_what_hangs_on_this_machine_is_asked_anew_once_that_is_another(tmp_path: Path) -> None:
+    model, library = tmp_path / "model", tmp_path / "library"
+    model.mkdir()
+    (model / "m").write_text("one")
+    library.write_text("1.2.1")
+    plugin = Settled()
+    plugins = Plugins.of({"settled": plugin})
+    memory = Catalogue(tmp_path / "catalogue.sqlite", plugins)
+    reader = Reader(plugins, memory)
+
+    def look(reader: Reader) -> tuple[str, list[str]]:
+        plugin.asked = []
+        reader.look_around()
+        [(name, match)] = reader.matches(FolderFiles(model))
+        reader.model(Entry(name="m", path=str(model), plugin=name, match=match), name, match)
+        return match.why, plugin.asked
+
+    assert look(reader) == ("", ["detect_format", "extract_metadata", "validate"])
+    assert look(reader) == ("", [])
+    plugins.tables = {"settled": {"library": str(library)}}
+    assert look(reader) == (str(library), ["detect_format", "validate"])
+    assert look(reader) == (str(library), [])
+    os.utime(library, ns=(1, 1))
+    assert look(reader) == (str(library), ["detect_format", "validate"])
+    plugin.trouble = "the driver is gone"
+    assert look(reader)[1] == ["detect_format", "validate"]
+    reader.close()
+    assert look(Reader(plugins, Catalogue(tmp_path / "catalogue.sqlite", plugins)))[1] == []

@@ -62,6 +62,7 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "crash_unless": str,  # the option that prevents it, to try reductions with
     "runs_on": str,  # what it says that it computes on
     "warning": str,  # what it says about its load
+    "remark": str,  # what it says about each request that it answers
 }
 FILE_OPTIONS = ("delay_s", "load_delay_s", "memory_bytes")
 

@@ -85,6 +85,7 @@ class EchoModel:
         self.parallel = parallel
         self.runs_on = str(options.get("runs_on", ""))
         self.notes = (str(options["warning"]),) if "warning" in options else ()
+        self._remarks = (str(options["remark"]),) if "remark" in options else ()
         self._name = name
         self._tasks = tasks
         self._context = context
@@ -154,6 +155,7 @@ class EchoModel:
                 reasoning_tokens=sum(answer.thoughts for answer in answers),
             ),
             generate_s=time.monotonic() - began,
+            extra={"remarks": self._remarks} if self._remarks else {},
         )
 
     def _say(self, job: Chat | Complete, source: str, answer: _Answer, stop: Stop) -> Iterator[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -98,6 +99,26 @@ def positive(text: str) -> int:
 def positives(text: str) -> list[int]:
     """Numbers of 1 or more, with commas between them."""
     return [positive(part) for part in text.split(",")]
+
+
+def task(text: str) -> str:
+    """An argument that names a task."""
+    from anyform.contract.jobs import Job
+
+    known = [job.task for job in get_args(Job)]
+    if text not in known:
+        raise ArgumentTypeError(f"{text!r} is no task; there are {', '.join(known)}")
+    return text
+
+
+def size(text: str) -> int:
+    """An argument that is a size: 4GB, 1.5GiB, 800M (as GB, a decimal unit, as disks are sold), or bytes."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([kmgt])(i?)b?|b?)", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ArgumentTypeError(f"{text!r} is no size such as 4GB, 1.5GiB or 800MB")
+    number, letter, binary = found.groups()
+    unit = (1024 if binary else 1000) ** (1 + "kmgt".index(letter.casefold())) if letter else 1
+    return int(float(number) * unit)
 
 
 def within(name: str, kind: Callable[[str], float]) -> Callable[[str], float]:

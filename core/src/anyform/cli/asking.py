@@ -116,6 +116,11 @@ class Reply:
         """Why it ended; empty while it has not."""
         return self.done.finishes[0].reason if self.done and self.done.finishes else ""
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What the model remarks on the request."""
+        return tuple(self.done.extra.get("remarks", ())) if self.done else ()
+
     def timings(self) -> Mapping[str, float | None]:
         """Seconds, and tokens a second of generation."""
         done = self.done or Done()

@@ -48,6 +48,8 @@ class Conversation:
         self._images = asking.pictures(args.image)
         self._messages: list[Message] = []
         self._out = output()
+        self._told: set[str] = set()
+        """Remarks that were shown already."""
         self._interrupted = self._warned = False
 
     def hold(self) -> int:
@@ -136,6 +138,9 @@ class Conversation:
             self._warned = True
             warning = f"the conversation fills {used} of the context's {context} tokens; {ROOM}"
             errors().line(errors().paint(warning, "yellow"))
+        for remark in (one for one in reply.remarks if one not in self._told):
+            errors().line(errors().paint(f"note: {remark}", "dim"))
+        self._told |= set(reply.remarks)
         if self._stats and reply.done:
             self._out.line(self._out.paint(f"({reply.speed()})", "dim"))
         self._out.line()

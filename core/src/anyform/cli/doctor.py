@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anyform import config
-from anyform.cli import document
+from anyform.cli import document, unread
 from anyform.cli.arguments import add_json, add_server, read_config
 from anyform.cli.client import Client
 from anyform.cli.opening import opened
@@ -119,9 +119,9 @@ def _library(settings: Config) -> Iterator[Check]:
     bare = replace(settings, models=Models(), prefer=(), forbid=())
     with opened(bare) as runtime:
         yield from _plugins(runtime)
-        yield from _hardware(runtime)
-        engines = runtime.capabilities()
-        yield from map(_engine, engines)
+        yield from hardware_checks(runtime)
+        engines, kinds = runtime.capabilities(), {device.kind for device in runtime.hardware().devices}
+        yield from (engine_check(engine, kinds) for engine in engines)
         yield from _wheels(engines)
         yield from _learned(runtime)
     try:
@@ -141,9 +141,12 @@ def _plugins(runtime: Runtime) -> Iterator[Check]:
             )
         else:
             yield Check(state="broken", about=about, text=record.reason)
+    for sentence in unread.tables(runtime.plugins):
+        yield Check(state="warning", about="settings", text=sentence, do="`anyform plugins` shows what is installed.")
 
 
-def _hardware(runtime: Runtime) -> Iterable[Check]:
+def hardware_checks(runtime: Runtime) -> Iterator[Check]:
+    """Each device, what is to be known of it, and what plugins failed in."""
     devices = runtime.hardware().devices
     if not devices:
         yield Check(
@@ -153,21 +156,29 @@ def _hardware(runtime: Runtime) -> Iterable[Check]:
             do="Reinstall anyform: its machine plugin finds them.",
         )
     for device in devices:
-        text = f"{device.name}, {size(device.free_bytes)} of {size(device.total_bytes)} free"
-        yield Check(state="good", about=f"device {device.id}", text=text)
+        room = f"{size(device.free_bytes)} of {size(device.total_bytes)} free"
+        software = [f"{name} {device.extra[name]}" for name in ("driver", "runtime") if device.extra.get(name)]
+        yield Check(state="good", about=f"device {device.id}", text=", ".join([device.name, room, *software]))
+        for note in device.extra.get("notes", ()):
+            yield Check(state="warning", about=f"device {device.id}", text=f"{note}.")
     for fault in runtime.plugins.failures:
         yield Check(state="broken", about="plugin", text=fault.message, do=fault.hint)
 
 
-def _engine(engine: EngineState) -> Check:
+def engine_check(engine: EngineState, kinds: set[str]) -> Check:
+    """*kinds*: of the devices that are here. What needs another one is as it should be, whatever else it lacks."""
     about = f"engine {engine.plugin}/{engine.backend.name}"
     versions = ", ".join(f"{name} {version}" for name, version in engine.versions.items())
     if engine.missing:
         return Check(state="note", about=about, text=f"{lacking(engine)}.", do=engine.backend.install)
+    if engine.trouble and not engine.backend.engine and not kinds & {*engine.backend.devices}:
+        lacks = f"this machine has no {' or '.join(engine.backend.devices)}"
+        return Check(state="note", about=about, text=f"{lacks}: {engine.trouble}")
     if engine.trouble:
         return Check(state="broken", about=about, text=engine.trouble, do=engine.backend.install)
     if engine.capabilities is None:
-        return Check(state="good", about=about, text=versions or "needs none")
+        here = ", ".join(sorted(kinds & {*engine.backend.devices})) or "none of the devices that are here"
+        return Check(state="good", about=about, text=versions or f"needs no package, runs on {here}")
     found = engine.capabilities
     text = f"{versions or found.engine_version}, runs on {', '.join(found.devices)}"
     return Check(state="good", about=about, text=text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from anyform.cli.complaint import printed
 from anyform.cli.opening import opened_for, spelled
 from anyform.cli.table import pairs, wrapped
 from anyform.cli.terminal import Terminal, errors, output
+from anyform.cli.unread import tables
 from anyform.contract.errors import Fault
 from anyform.contract.facts import Finding, Plan, Severity, fact
 from anyform.kernel.units import size
@@ -51,6 +53,7 @@ def execute(args: Namespace) -> int:
     """Print the decision; 1 if no backend passes, or with --try if none loads the model."""
     with opened_for(args, absent="look") as (runtime, name):
         decision = runtime.explain(spelled(runtime, args, name), args.task)
+        decision = replace(decision, notes=(*decision.notes, *tables(runtime.plugins)))
         if not args.json:
             _print(output(), decision, () if decision.plan else runtime.findings(runtime.find(name)))
         if not args.attempt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from anyform.cli import unread
 from anyform.cli.arguments import read_config
 from anyform.config import Config, config_folder
 from anyform.contract.errors import Fault, Invalid, ModelAmbiguous, ModelNotFound
@@ -43,7 +45,7 @@ def opened(config: Config, where: Where = "worker") -> Iterator[Runtime]:
         prefer=config.prefer,
         forbid=config.forbid,
         state=config.state_folder,
-        plugins=_plugins(config),
+        plugins=discovered(config),
         stores=config.stores,
         order=config.models.quantizations,
     )
@@ -59,7 +61,7 @@ def _contexts(config: Config) -> list[Path]:
     return [folder / "contexts.toml" for folder in dict.fromkeys([*beside, config_folder()])]
 
 
-def _plugins(config: Config) -> Plugins:
+def discovered(config: Config) -> Plugins:
     """Every installed plugin, with what the settings say for it. Raises Invalid for a backend that has one's name."""
     from anyform.workers.trial import discover
 
@@ -67,7 +69,9 @@ def _plugins(config: Config) -> Plugins:
     for name in config.command:
         if plugins.record(name) is not None:
             raise Invalid(f"{config.file}: command.{name} has the name of a plugin.", "Call it otherwise.")
-    plugins.tables = {"command": {name: asdict(table) for name, table in config.command.items()}}
+    plugins.tables = {**config.plugin, "command": {name: asdict(table) for name, table in config.command.items()}}
+    for sentence in unread.tables(plugins):
+        logging.getLogger("anyform").info(sentence)
     return plugins
 
 

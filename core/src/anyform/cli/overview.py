@@ -7,6 +7,7 @@ COMMANDS = {
     "say": ("[TEXT ...]", "have a model speak a text into a file"),
     "imagine": ("[PROMPT ...]", "have a model paint a picture into a file"),
     "voices": ("[MODEL]", "the voices of the models that speak"),
+    "suggest": ("", "models to begin with, for this machine"),
     "pull": ("MODEL", "fetch a model from the hub"),
     "list": ("", "the models that are known"),
     "show": ("MODEL", "what a model says of itself"),

@@ -12,6 +12,7 @@ from anyform.cli.client import Client, ServerAbsent
 from anyform.cli.opening import opened
 from anyform.cli.table import Cell, pairs, table
 from anyform.cli.terminal import Terminal, errors, output
+from anyform.cli.unread import tables
 
 if TYPE_CHECKING:
     from anyform.kernel.choice import EngineState
@@ -40,11 +41,11 @@ def execute(args: Namespace) -> int:
 
     with opened(replace(read_config(args), models=Models(), prefer=(), forbid=())) as runtime:
         records, engines = runtime.plugins.records, runtime.capabilities(probe=False)
-        failures = [str(fault) for fault in runtime.plugins.failures]
+        failures, unread = [str(fault) for fault in runtime.plugins.failures], tables(runtime.plugins)
     if args.json:
         document.show([_document(record, engines) for record in records])
     else:
-        _print(output(), records, engines, failures)
+        _print(output(), records, engines, failures, unread)
     return 0 if all(record.sound for record in records) else 1
 
 
@@ -77,13 +78,22 @@ def _document(record: PluginRecord, engines: list[EngineState]) -> dict[str, Any
     return {**document.plain(record), "backends": [engine for engine in engines if engine.plugin == record.name]}
 
 
-def _print(terminal: Terminal, records: list[PluginRecord], engines: list[EngineState], failures: list[str]) -> None:
+def _print(
+    terminal: Terminal,
+    records: list[PluginRecord],
+    engines: list[EngineState],
+    failures: list[str],
+    unread: list[str],
+) -> None:
     table(terminal, HEAD, [_row(record, engines) for record in records])
     trouble: list[tuple[str, Cell]] = [(record.name, (record.reason, "red")) for record in records if not record.sound]
     for engine in engines:
         if engine.missing:
             trouble.append((engine.plugin, (f"{lacking(engine)}: {engine.backend.install}", "yellow")))
+        elif engine.trouble:
+            trouble.append((engine.backend.name, (engine.trouble, "yellow")))
     trouble += [("failed", (failure, "red")) for failure in failures]
+    trouble += [("settings", (sentence, "yellow")) for sentence in unread]
     if trouble:
         terminal.line()
         pairs(terminal, trouble)
@@ -109,7 +119,7 @@ def _row(record: PluginRecord, engines: list[EngineState]) -> list[Cell]:
 def _state(record: PluginRecord, engines: list[EngineState]) -> Cell:
     if not record.sound:
         return "broken", "red"
-    missing = sum(bool(engine.missing) for engine in engines)
+    missing = sum(bool(engine.missing or engine.trouble) for engine in engines)
     if not missing:
         return "sound", "green"
     return ("no engine" if missing == len(engines) else f"{len(engines) - missing} of {len(engines)} engines"), "yellow"

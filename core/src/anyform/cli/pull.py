@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from anyform.cli import document, pulling
 from anyform.cli.arguments import add_config, add_json, add_offline, read_config
+from anyform.cli.opening import discovered
 from anyform.cli.table import duration
 from anyform.cli.terminal import errors, output
 from anyform.contract.facts import Severity
 from anyform.kernel.units import size
-from anyform.workers.trial import discover
 
 if TYPE_CHECKING:
     from anyform.sources.hubpull import Pulled
@@ -40,8 +40,7 @@ def execute(args: Namespace) -> int:
 
     config = read_config(args)
     wish = Wish(reference=require(args.model), include=tuple(args.include), names=tuple(args.file))
-    plugins = discover(config.state_folder)
-    pulled = pulling.fetched(pulling.hub_of(config), plugins, config, wish)
+    pulled = pulling.fetched(pulling.hub_of(config), discovered(config), config, wish)
     if args.json:
         document.show(pulled)
     else:

@@ -121,6 +121,8 @@ def _answer(runtime: Runtime, name: str, job: Chat | Complete, load_s: float, ar
         terminal.write(printable(reply.text) if terminal.interactive else reply.text)
     if not reply.text.endswith("\n"):
         terminal.line()
+    for remark in reply.remarks:
+        errors().line(errors().paint(f"note: {remark}", "dim"))
     if args.stats:
         errors().line(errors().paint(reply.speed(), "dim"))
     return 0
@@ -135,6 +137,7 @@ def _document(runtime: Runtime, name: str, reply: Reply, load_s: float) -> Mappi
         "reasoning": reply.reasoning,
         "finish_reason": reply.finish,
         "usage": reply.done.usage if reply.done else None,
+        "remarks": reply.remarks,
         "timings": {"load_s": round(load_s, 4), **reply.timings()},
     }
 

@@ -232,10 +232,10 @@ class PluginFault(Fault):
     area, severity = Area.PLUGIN, Severity.CRITICAL
 
     def __init__(self, plugin: str, hook: str, cause: BaseException | str) -> None:
-        text = cause if isinstance(cause, str) else f"{type(cause).__name__}: {cause}"
+        text = str(cause) if isinstance(cause, str | Fault) else f"{type(cause).__name__}: {cause}"
         super().__init__(
-            f"plugin {plugin} failed in {hook}: {text}.",
-            f"This is a bug in {plugin}; `anyform plugins` shows its version and home.",
+            f"plugin {plugin} failed in {hook}: {text.rstrip('.')}.",
+            "" if isinstance(cause, Fault) else f"This is a bug in {plugin}; `anyform plugins` shows its version.",
             cause=text,
             plugin=plugin,
             hook=hook,

@@ -132,6 +132,7 @@ class Done:
     prompt_s: float = 0.0
     generate_s: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    """May have `remarks`: sentences for the user on what was made of the request, such as values that were ignored."""
 
 
 Event: TypeAlias = Text | Reasoning | ToolCall | Segment | Vector | Scores | Blob | Progress | Done

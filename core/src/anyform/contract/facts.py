@@ -128,7 +128,8 @@ class Device:
     total_bytes: int = 0
     free_bytes: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values; the cpu device has `flags`, the instruction sets that matter."""
+    """JSON values; the cpu device has `flags`, the instruction sets that matter. `notes`: what `doctor` tells of it, in
+    clauses; `unified`: whether its memory is the main memory."""
 
     @property
     def id(self) -> str:
@@ -173,6 +174,8 @@ class BackendInfo:
     """Load options that go with this backend wherever the user gives no others; they reach `load` in the plan."""
     trouble: str = ""
     """Of a backend without an engine: why it cannot be used here, such as a program that is absent, in a clause."""
+    suggestions: str = ""
+    """A TOML file of models that run on this machine by this backend, written as the core's own is; empty: none."""
 
 
 @fact

@@ -96,8 +96,8 @@ class Runtime(Protocol):
 
 
 @hookspec
-def list_backends(tables: Mapping[str, Mapping[str, Any]]) -> list[BackendInfo]:
-    """Asks: which engines can you drive, what do they read and do? *tables*: your plugin's part of the settings file.
+def list_backends(tables: Mapping[str, Any]) -> list[BackendInfo]:
+    """Asks: which engines can you drive, what do they read and do? *tables*: [plugin.NAME] of the settings file.
     When and where: collected, at start, in every process.
     Engine: not imported.
     Empty means: this plugin brings no engine.
@@ -105,8 +105,8 @@ def list_backends(tables: Mapping[str, Mapping[str, Any]]) -> list[BackendInfo]:
 
 
 @hookspec
-def find_devices() -> list[Device]:
-    """Asks: which devices does this machine have, and how much memory is free?
+def find_devices(tables: Mapping[str, Any]) -> list[Device]:
+    """Asks: which devices does this machine have, and how much memory is free? *tables*: as for `list_backends`.
     When and where: collected, whenever a snapshot of the hardware is taken.
     Engine: not imported.
     Empty means: none of the kind that this plugin looks for.
@@ -123,8 +123,8 @@ def list_sources() -> list[ModelSource]:
 
 
 @hookspec
-def detect_format(files: ModelFiles) -> list[FormatMatch]:
-    """Asks: which models of your formats lie in this folder?
+def detect_format(files: ModelFiles, tables: Mapping[str, Any]) -> list[FormatMatch]:
+    """Asks: which models of your formats lie in this folder? *tables*: as for `list_backends`.
     When and where: collected, for each folder; must be quick and must not raise on any bytes.
     Engine: not imported.
     Empty means: a stranger.
@@ -132,8 +132,8 @@ def detect_format(files: ModelFiles) -> list[FormatMatch]:
 
 
 @hookspec
-def validate(files: ModelFiles, match: FormatMatch) -> list[Finding]:
-    """Asks: is this model sound? Read in bounded memory and time, before native code sees it.
+def validate(files: ModelFiles, match: FormatMatch, tables: Mapping[str, Any]) -> list[Finding]:
+    """Asks: is this model sound? Read in bounded memory and time, before native code sees it. *tables*: as above.
     When and where: addressed to the plugin that made the match, before each load.
     Engine: not imported.
     Empty means: nothing to remark.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
@@ -11,7 +11,7 @@ from anyform.contract.jobs import Chat, Generation
 from anyform.http import generation, message
 from anyform.http.fields import Fields, wrong
 from anyform.http.media import Media
-from anyform.http.reply import JSON, SSE, Ask, Chunk, Head, Writer, added, dumps, finish, logprob, whole
+from anyform.http.reply import JSON, SSE, Ask, Chunk, Head, Writer, added, dumps, finish, logprob, remarks, whole
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -113,9 +113,9 @@ class Stream:
         self._begun.add(index)
         return self._delta(index, f'{{"role":"assistant","content":{content},"refusal":null}}')
 
-    def _delta(self, index: int, delta: str, reason: str = "null") -> str:
+    def _delta(self, index: int, delta: str, reason: str = "null", told: Sequence[str] = ()) -> str:
         choice = f'{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{reason}}}'
-        return self._chunk.open + choice + self._chunk.close
+        return self._chunk.open + choice + self._chunk.remarking(told)
 
     def _call(self, event: ToolCall) -> str:
         piece: dict[str, Any] = {"index": event.call}
@@ -128,8 +128,10 @@ class Stream:
 
     def _finish(self, done: Done) -> bytes:
         self._usage = added(self._usage, done.usage)
+        told = {self._n - 1: remarks(done)}
         chunks = [
-            self._begin(index, '""') + self._delta(index, "{}", f'"{finish(done, index)}"') for index in range(self._n)
+            self._begin(index, '""') + self._delta(index, "{}", f'"{finish(done, index)}"', told.get(index, ()))
+            for index in range(self._n)
         ]
         return "".join(chunks).encode("ascii")
 
@@ -159,7 +161,7 @@ class Whole:
 
     def end(self) -> bytes:
         choices = [self._choice(index, choice) for index, choice in enumerate(self._choices)]
-        return whole(self._head, "chatcmpl", "chat.completion", choices, self._done.usage)
+        return whole(self._head, "chatcmpl", "chat.completion", choices, self._done.usage, remarks(self._done))
 
     def _choice(self, index: int, choice: _Choice) -> dict[str, Any]:
         return {

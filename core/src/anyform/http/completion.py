@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
@@ -10,7 +10,7 @@ from anyform.contract.events import Done, Event, Text, TokenLogprob, Usage
 from anyform.contract.jobs import Complete, Generation
 from anyform.http import generation
 from anyform.http.fields import Fields, is_tokens, mistyped, tokens, wrong
-from anyform.http.reply import JSON, SSE, Ask, Chunk, Head, Writer, added, dumps, finish, logprob, whole
+from anyform.http.reply import JSON, SSE, Ask, Chunk, Head, Writer, added, dumps, finish, logprob, remarks, whole
 
 MAX_TOKENS = 16
 """The dialect's own default."""
@@ -107,11 +107,13 @@ class Stream:
 
     def _finish(self, done: Done, job: int) -> bytes:
         self._usage = added(self._usage, done.usage)
-        return "".join(self._last(job * self._n + at, finish(done, at)) for at in range(self._n)).encode("ascii")
+        told = {self._n - 1: remarks(done)}
+        ends = [self._last(job * self._n + at, finish(done, at), told.get(at, ())) for at in range(self._n)]
+        return "".join(ends).encode("ascii")
 
-    def _last(self, index: int, reason: str) -> str:
+    def _last(self, index: int, reason: str, told: Sequence[str]) -> str:
         choice = f'{{"index":{index},"text":"","logprobs":null,"finish_reason":"{reason}"}}'
-        return self._chunk.open + choice + self._chunk.close
+        return self._chunk.open + choice + self._chunk.remarking(told)
 
 
 class Whole:
@@ -126,6 +128,7 @@ class Whole:
         self._logs = [_Logprobs() for _ in self._texts]
         self._reasons = ["stop"] * len(self._texts)
         self._usage = Usage()
+        self._remarks: dict[str, None] = {}
 
     def write(self, event: Event, job: int = 0) -> bytes:
         if isinstance(event, Text):
@@ -134,13 +137,14 @@ class Whole:
             self._logs[index].add(event)
         elif isinstance(event, Done):
             self._usage = added(self._usage, event.usage)
+            self._remarks |= dict.fromkeys(remarks(event))
             for at in range(self._wanted.n):
                 self._reasons[job * self._wanted.n + at] = finish(event, at)
         return b""
 
     def end(self) -> bytes:
         choices = [self._choice(index) for index in range(len(self._texts))]
-        return whole(self._head, "cmpl", "text_completion", choices, self._usage)
+        return whole(self._head, "cmpl", "text_completion", choices, self._usage, list(self._remarks))
 
     def _choice(self, index: int) -> dict[str, Any]:
         return {

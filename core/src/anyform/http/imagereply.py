@@ -9,7 +9,7 @@ from typing import Any
 
 from anyform.contract.events import Blob, Done, Event, Progress, Usage
 from anyform.http.gallery import PATH
-from anyform.http.reply import JSON, SSE, Head, dumps
+from anyform.http.reply import JSON, SSE, Head, dumps, remarks
 
 Keep = Callable[[Sequence[tuple[bytes, str]]], Sequence[str]]
 """Keeps files, each with its media type, to be fetched under the names that it gives them."""
@@ -70,8 +70,8 @@ def _object(member: bytes, others: Mapping[str, Any]) -> bytes:
 
 def _ended(done: Done) -> dict[str, Any]:
     """What the end tells: tokens, and what the model remarks on the request."""
-    remarks = done.extra.get("remarks")
-    return {"usage": usage(done.usage)} | ({"remarks": list(remarks)} if remarks else {})
+    told = remarks(done)
+    return {"usage": usage(done.usage)} | ({"remarks": told} if told else {})
 
 
 def usage(counted: Usage) -> dict[str, Any]:

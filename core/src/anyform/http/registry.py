@@ -13,7 +13,7 @@ from anyform.contract.errors import Fault, ModelAmbiguous, ModelNotFound
 from anyform.http.control import decision, plain
 from anyform.http.fields import Fields
 from anyform.sources import hubname
-from anyform.sources.suggestion import suggestions
+from anyform.sources.suggestion import gathered
 
 if TYPE_CHECKING:
     from anyform.http.service import Service
@@ -100,9 +100,13 @@ class Registry:
         """`task` and `max_bytes` narrow it."""
         given = Fields({name: plain(value) for name, value in request.query_params.items()})
         task, most = given.text("task") or "", given.integer("max_bytes", low=0)
+        return JSONResponse(await self._service.threads.slow(self._suggested, task, most))
+
+    def _suggested(self, task: str, most_bytes: int | None) -> dict[str, Any]:
         file = self._service.config.suggestions
-        found = await self._service.threads.quick(suggestions, Path(file) if file else None, task, most)
-        return JSONResponse({"suggestions": [asdict(one) for one in found]})
+        engines = self._service.runtime.capabilities(probe=False)
+        found, troubles = gathered(engines, Path(file) if file else None, task, most_bytes)
+        return {"suggestions": [asdict(one) for one in found], "troubles": troubles}
 
     async def _elsewhere(self, name: str, absent: Fault) -> dict[str, Any]:
         service, reference = self._service, hubname.parsed(name)

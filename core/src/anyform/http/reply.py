@@ -81,8 +81,15 @@ def sse(value: Any) -> bytes:
     return f"data: {dumps(value)}\n\n".encode("ascii")
 
 
-def whole(head: Head, id_prefix: str, kind: str, choices: Sequence[Any], counted: Usage) -> bytes:
-    """The body of an answer that is not streamed; *kind*: its `object`."""
+def remarks(done: Done) -> list[str]:
+    """What the model remarks on the request, in sentences."""
+    return list(done.extra.get("remarks", ()))
+
+
+def whole(
+    head: Head, id_prefix: str, kind: str, choices: Sequence[Any], counted: Usage, told: Sequence[str] = ()
+) -> bytes:
+    """The body of an answer that is not streamed; *kind*: its `object`; *told*: remarks."""
     answer = {
         "id": f"{id_prefix}-{head.key}",
         "object": kind,
@@ -92,7 +99,7 @@ def whole(head: Head, id_prefix: str, kind: str, choices: Sequence[Any], counted
         "usage": usage(counted),
         "system_fingerprint": FINGERPRINT,
     }
-    return dumps(answer).encode("ascii")
+    return dumps(answer | ({"remarks": list(told)} if told else {})).encode("ascii")
 
 
 class Chunk:
@@ -107,6 +114,10 @@ class Chunk:
         self.close = '],"usage":null}\n\n' if counted else "]}\n\n"
         self.tail = ',"finish_reason":null}' + self.close
         self._counted = counted
+
+    def remarking(self, told: Sequence[str]) -> str:
+        """`close` with the remarks *told*, which are said once, with the last finish_reason."""
+        return f'],"remarks":{dumps(list(told))}{self.close[1:]}' if told else self.close
 
     def last(self, total: Usage) -> bytes:
         """The end of the stream, with *total* where usage is wanted."""

@@ -184,7 +184,7 @@ class Plugins:
         """The answer of *plugin*. Raises its Fault, or PluginFault around anything else that it raised."""
         if not self.implements(plugin, hook):
             raise PluginFault(plugin, hook, "it is broken, absent, or does not implement the hook")
-        if hook == "list_backends":
+        if hook in ("list_backends", "find_devices", "detect_format", "validate"):
             arguments["tables"] = self.tables.get(plugin, {})
         others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
         try:

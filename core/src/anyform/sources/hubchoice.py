@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -12,8 +13,21 @@ from anyform.kernel.plugins import Plugins
 from anyform.sources.hub import Listing
 from anyform.sources.hubfiles import RemoteFiles
 from anyform.sources.hubname import Reference
+from anyform.sources.naming import beginnings
 
 SHOWN = 12
+
+
+class Use(IntEnum):
+    """What can be done on this machine with a model of some format; the less, the better."""
+
+    OWN = 0
+    """A backend runs it on a device that is made for such models and that is here: it has no other, and no trouble."""
+    HERE = 1
+    LATER = 2
+    """Its backend says that it cannot be used here."""
+    NONE = 3
+    """No installed backend reads it."""
 
 
 @fact
@@ -33,6 +47,7 @@ class Choice:
 
 def choose(plugins: Plugins, files: RemoteFiles, reference: Reference, order: Sequence[str] = ()) -> Choice:
     """The files of the variant or format that *reference* names, else of the first by *order* (variants, best first).
+    Forms that lack files come after all others, then those that cannot be used on this machine.
 
     Raises UnknownFormat, ModelNotFound for a variant that is not there, and what kept the listing from being read.
     """
@@ -40,11 +55,12 @@ def choose(plugins: Plugins, files: RemoteFiles, reference: Reference, order: Se
     files.check()
     if not found:
         raise _unknown(plugins, files, reference)
-    readable = formats(plugins)
-    found.sort(key=lambda pair: _preference(pair, readable, order))
+    use = uses(plugins)
+    found.sort(key=lambda pair: (not files.files.keys() >= {*pair[1].files}, *_preference(pair, use, order)))
     variants = tuple(dict.fromkeys(match.variant for _, match in found if match.variant))
     wanted = [pair for pair in found if _is(pair[1], reference.variant)] if reference.variant else found
     wanted = wanted or [pair for pair in found if pair[1].format == reference.variant.casefold()]
+    wanted = wanted or [pair for pair in found if reference.variant.casefold() in beginnings(pair[1].variant)]
     if not wanted:
         below = (_folder(match) for _, match in found if match.entry.startswith(f"{match.name}/"))
         known = dict.fromkeys((*variants, *below))
@@ -84,18 +100,30 @@ def _folder(match: FormatMatch) -> str:
 
 
 def _preference(
-    pair: tuple[str, FormatMatch], readable: frozenset[str], order: Sequence[str]
-) -> tuple[bool, int, int, int, str, str, str]:
+    pair: tuple[str, FormatMatch], use: Mapping[str, Use], order: Sequence[str]
+) -> tuple[int, int, int, int, str, str, str]:
     plugin, match = pair
     ranks = {variant.casefold(): rank for rank, variant in enumerate(order)}
     rank = ranks.get(match.variant.casefold(), len(ranks))
-    return match.format not in readable, -match.evidence, rank, match.order, plugin, match.name, match.variant
+    here = use.get(match.format, Use.NONE)
+    return here, -match.evidence, rank, match.order, plugin, match.name, match.variant
 
 
 def formats(plugins: Plugins) -> frozenset[str]:
     """The formats that the installed backends read or convert."""
-    answers = plugins.ask_all("list_backends")
-    return frozenset(name for _, backends in answers for info in backends for name in (*info.reads, *info.converts))
+    return frozenset(uses(plugins))
+
+
+def uses(plugins: Plugins) -> dict[str, Use]:
+    """Of each format that a backend reads or converts, what the best of them can do with it here."""
+    found: dict[str, Use] = {}
+    for _, backends in plugins.ask_all("list_backends"):
+        for info in backends:
+            own = not info.engine and "cpu" not in info.devices
+            use = Use.LATER if info.trouble else Use.OWN if own else Use.HERE
+            for name in (*info.reads, *info.converts):
+                found[name] = min(use, found.get(name, Use.NONE))
+    return found
 
 
 def _unknown(plugins: Plugins, files: RemoteFiles, reference: Reference) -> UnknownFormat:

@@ -71,13 +71,19 @@ class Names:
         bare = self._bare(self._alias(name) or name)
         if entry is None or bare == entry.name:
             return ""
-        if _split(bare)[0].casefold().endswith(entry.match.variant.casefold()):
+        said = _split(bare)[0].casefold()
+        tag, file = said.rpartition(":")[2], PurePosixPath(entry.match.entry).stem.casefold()
+        if said.endswith(entry.match.variant.casefold()) or tag == file:
             return ""
         group = next((group for group in entry.groups if len(self._variants(group)) > 1), None)
         if group is None:
             return ""
-        there = ", ".join(self._variants(group))
-        return f"no variant was named: {entry.match.variant} is taken, of {there}"
+        there = self._variants(group)
+        alike = [variant for variant in there if tag in beginnings(variant)]
+        if len(alike) == 1:
+            return ""
+        left = f"several variants begin with {tag.upper()}" if alike else "no variant was named"
+        return f"{left}: {entry.match.variant} is taken, of {', '.join(alike or there)}"
 
     def missing(self, name: str) -> ModelNotFound:
         """The fault for a name that means nothing."""
@@ -220,16 +226,26 @@ def is_folders_own(match: FormatMatch) -> bool:
 
 def _shorts(entry: Entry) -> Iterator[tuple[str, str]]:
     """Names that mean the entry while nothing else has them, each with the full name that it is short for: its
-    file's, its own, its repository's without owner or tag. A name without a tag of its own may be said as latest.
+    file's, its own, its repository's without owner or tag. A name without a tag of its own may be said as latest. A
+    tag may be its file's name, or what its variant begins with.
     """
     own, variant = entry.match.name, entry.match.variant
     file = "" if is_folders_own(entry.match) else PurePosixPath(entry.match.entry).stem
     for short in (file, own, f"{own}:{variant}"):
         if short.strip(":"):
             yield from ((short, entry.name), (short + LATEST, entry.name))
+    tags = [tag for tag in (file, *beginnings(variant)) if tag]
+    yield from ((f"{own}:{tag}", entry.name) for tag in tags if own)
     known = [(name, name) for name in (entry.name, *entry.aliases)] + [(group, entry.name) for group in entry.groups]
     for name, full in known:
         last = name.rpartition("/")[2]
         yield from ((short, full) for short in (last, last.partition(":")[0], name.partition(":")[0]))
         if ":" not in last:
             yield from ((last + LATEST, full), (f"{last}:{variant}", full))
+            yield from ((f"{name}:{tag}", full) for name in (name, last) for tag in tags)
+
+
+def beginnings(variant: str) -> list[str]:
+    """The first parts of *variant*, in lower case: `w8a8` and `w8a8-rk3588` of `W8A8-RK3588-opt1`. Not the whole."""
+    parts = variant.casefold().split("-")
+    return ["-".join(parts[:count]) for count in range(1, len(parts))]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
-from anyform.contract.facts import Finding, FormatMatch, Metadata
+from anyform.contract.facts import BackendInfo, Finding, FormatMatch, Metadata
 from anyform.kernel.entry import Entry
 from anyform.kernel.files import FolderFiles
 from anyform.kernel.plugins import Plugins
@@ -19,6 +20,8 @@ FEW = 16
 """Up to so many things are done one after the other: threads would cost more."""
 ELSEWHERE = "_elsewhere"
 """How codes of findings end that hang on files beside the model's: they are not remembered, for those may come."""
+SETTLED = ("detect_format", "validate")
+"""Hooks that are given settings of this machine: what they answer holds for as long as its backends state the same."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -46,6 +49,7 @@ class Reader:
     def __init__(self, plugins: Plugins, memory: Memory | None = None) -> None:
         self.plugins, self.memory = plugins, memory
         self._known: dict[tuple[str, str, str], tuple[str, Any]] = {}
+        self._marks: dict[str, str] | None = None
 
     def matches(self, files: FolderFiles) -> list[detect.Found]:
         """`detect.matches`, remembered."""
@@ -70,8 +74,13 @@ class Reader:
     def forget(self) -> None:
         """Ask anew: the plugins are others. What is being asked now is not remembered."""
         self._known = {}
+        self.look_around()
         if self.memory is not None:
             self.memory.renew()
+
+    def look_around(self) -> None:
+        """See anew what backends state of this machine."""
+        self._marks = None
 
     def together(self, work: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
         """`map`, by several threads where there is much to do."""
@@ -100,6 +109,7 @@ class Reader:
         *plugin*: whose answer it is; empty: nobody's, or everybody's. *stamp*: what changes with the files; empty:
         they are not on this disk, so nothing outlives the process.
         """
+        stamp += self._mark(plugin) if stamp and question in SETTLED else ""
         answers = self._known
         known = answers.get((question, plugin, about))
         if known is not None and known[0] == stamp:
@@ -114,6 +124,28 @@ class Reader:
                 memory.remember(question, plugin, about, stamp, answer)
         answers[question, plugin, about] = (stamp, answer)
         return answer
+
+    def _mark(self, plugin: str) -> str:
+        """What *plugin* states of this machine, of which its answers may hang too; empty: it states nothing. Without
+        a plugin: what all of them do.
+        """
+        if self._marks is None:
+            asked = self.plugins.ask_all("list_backends")
+            self._marks = {name: marked(stated) for name, stated in asked if self.plugins.implements(name, "validate")}
+        return self._marks.get(plugin, "") if plugin else "".join(mark for _, mark in sorted(self._marks.items()))
+
+
+def marked(backends: Iterable[BackendInfo]) -> str:
+    """What changes when that changes which backends say of the machine; empty where they say nothing of it."""
+    said = [(one.name, one.trouble, one.suggestions, sorted(one.options.items()), _times(one)) for one in backends]
+    told = [one for one in said if any(one[1:])]
+    return f"|{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}" if told else ""
+
+
+def _times(backend: BackendInfo) -> list[int]:
+    """When the files were written that its options name, such as a library that may be replaced by a newer one."""
+    paths = (value for value in backend.options.values() if isinstance(value, str) and os.path.isabs(value))
+    return [os.stat(path).st_mtime_ns for path in paths if os.path.isfile(path)]
 
 
 def stamp_of(folder: str, names: tuple[str, ...]) -> str:

@@ -47,6 +47,7 @@ class Shelf:
     def look(self) -> list[Entry]:
         """All models that are there now. Raises UnknownFormat for a path of the user's that is no model."""
         self.troubles = []
+        self.reader.look_around()
         found = survey(self.reader, list(self._leads()))
         return merged(found, (partial(self._sample, "start", started), partial(self._sample, "sample", sampled)))
 

@@ -1,14 +1,16 @@
-"""Repositories to begin with, from a data file that its reader may replace."""
+"""Repositories to begin with, from data files: anyform's own, which its reader may replace, and those of backends."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from anyform.contract.errors import Invalid
 from anyform.contract.facts import fact
+from anyform.kernel.choice import EngineState
 
 OWN = Path(__file__).with_name("suggestions.toml")
 GB = 1_000_000_000
@@ -22,8 +24,10 @@ class Suggestion:
     """What to pull."""
     tasks: tuple[str, ...] = ()
     size_bytes: int = 0
-    """About."""
+    """About; 0: unknown."""
     why: str = ""
+    backend: str = ""
+    """The backend that suggests it for this machine; empty: nobody in particular."""
 
 
 def suggestions(file: Path | None = None, task: str = "", most_bytes: int | None = None) -> list[Suggestion]:
@@ -47,6 +51,33 @@ def suggestions(file: Path | None = None, task: str = "", most_bytes: int | None
     fitting = [one for one in found if not task or task in one.tasks]
     small = [one for one in fitting if most_bytes is None or one.size_bytes <= most_bytes]
     return sorted(small, key=lambda one: one.size_bytes)
+
+
+def gathered(
+    engines: Iterable[EngineState], file: Path | None = None, task: str = "", most_bytes: int | None = None
+) -> tuple[list[Suggestion], list[str]]:
+    """`suggestions` of *file*, and those of every backend that can be used here, the smallest first, each name once.
+
+    Beside them, in words, whose are left out, and why: a file that cannot be read costs only its own. Raises Invalid
+    for *file*.
+    """
+    found, troubles = suggestions(file, task, most_bytes), []
+    for engine in engines:
+        name, listed = engine.backend.name, engine.backend.suggestions
+        try:
+            more = suggestions(Path(listed), task, most_bytes) if listed else []
+        except Invalid as bad:
+            troubles.append(f"the suggestions of {name} are left out: {bad.message}")
+            continue
+        if more and (engine.trouble or engine.missing):
+            why = engine.trouble or f"it needs {', '.join(engine.missing)}"
+            troubles.append(f"{name} would suggest {len(more)} more, but cannot be used here: {why}")
+            continue
+        found = [replace(one, backend=name) for one in more] + found
+    by_name: dict[str, Suggestion] = {}
+    for one in found:
+        by_name.setdefault(one.name, one)
+    return sorted(by_name.values(), key=lambda one: one.size_bytes), troubles
 
 
 def _suggestion(table: Mapping[str, Any]) -> Suggestion:

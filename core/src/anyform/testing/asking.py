@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ IMPLEMENTATION = f"{hooks.PROJECT}_impl"
 class Asked:
     """A plugin's module and its hooks."""
 
-    def __init__(self, module: str) -> None:
-        """Imports *module*."""
+    def __init__(self, module: str, tables: Mapping[str, Any] | None = None) -> None:
+        """Imports *module*. *tables*: its part of the settings file, for the hooks that take one."""
         self.module = importlib.import_module(module)
+        self._tables = dict(tables or {})
 
     def implementations(self) -> dict[str, Callable[..., Any]]:
         """Every function that is marked with @hookimpl, by the name of the hook that it means to implement."""
@@ -34,7 +35,7 @@ class Asked:
     def ask(self, hook: str, **arguments: Any) -> Any:
         """The answer, given only the arguments that the implementation takes. KeyError where there is none."""
         implementation = self.implementations()[hook]
-        arguments.setdefault("tables", {})
+        arguments.setdefault("tables", self._tables)
         wanted = inspect.signature(implementation).parameters
         return implementation(**{name: value for name, value in arguments.items() if name in wanted})
 

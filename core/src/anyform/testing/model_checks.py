@@ -178,7 +178,8 @@ class ModelChecks(Subject):
     def test_an_invalid_option_is_refused(self, plans: list[Plan], asked: Asked) -> None:
         for plan in plans:
             self._need_engine(self._backend(asked, plan))
-            odd = replace(plan, settings=Settings(context=self.settings.context, options={UNKNOWN_OPTION: 1}))
+            options = {**plan.settings.options, UNKNOWN_OPTION: 1}
+            odd = replace(plan, settings=Settings(context=self.settings.context, options=options))
             fault = _load_fault(asked, odd)
             assert fault is not None, f"load accepts the option {UNKNOWN_OPTION!r}. Raise Invalid for unknown options."
             assert fault.category is Category.INVALID, f"an unknown option gives {fault.code}. Raise Invalid."

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from anyform.contract import hooks
 from anyform.contract.facts import Device
@@ -25,8 +26,9 @@ class ModuleChecks(Subject):
             f"anyform.contract only: import the rest inside load() and probe_backend(), from a module of their own."
         )
 
-    def test_hooks_do_not_import_the_engine(self, folders: list[Path]) -> None:
-        heavy = self._heavy(outside.imported_by_hooks(self.module, self.format_module or self.module, folders))
+    def test_hooks_do_not_import_the_engine(self, folders: list[Path], tables: Mapping[str, Any]) -> None:
+        reader = self.format_module or self.module
+        heavy = self._heavy(outside.imported_by_hooks(self.module, reader, folders, tables))
         assert not heavy, (
             f"asking the hooks of {self.module} imports {', '.join(heavy)}. Only load() and probe_backend() may: read "
             f"headers with the standard library, and state BackendInfo without asking the engine."

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from itertools import islice
@@ -32,9 +32,9 @@ def imported(module: str) -> list[str]:
     return names
 
 
-def imported_by_hooks(module: str, format_module: str, folders: Sequence[Path]) -> list[str]:
-    """The modules that asking every hook that may not import an engine adds."""
-    names: list[str] = _child("hooks", module, format_module, *map(str, folders))
+def imported_by_hooks(module: str, format_module: str, folders: Sequence[Path], tables: Mapping[str, Any]) -> list[str]:
+    """The modules that asking every hook that may not import an engine adds. *tables*: of *module*'s settings."""
+    names: list[str] = _child("hooks", module, format_module, json.dumps(dict(tables)), *map(str, folders))
     return names
 
 
@@ -80,13 +80,13 @@ def _import(module: str) -> list[str]:
     return sorted(set(sys.modules) - before)
 
 
-def _hooks(module: str, format_module: str, *folders: str) -> list[str]:
+def _hooks(module: str, format_module: str, tables: str, *folders: str) -> list[str]:
     from anyform.contract.facts import Settings
     from anyform.testing.asking import Asked, read
 
     importlib.import_module("anyform.workers.wire")
     before = set(sys.modules)
-    plugin, reader = Asked(module), Asked(format_module)
+    plugin, reader = Asked(module, json.loads(tables)), Asked(format_module)
     for hook in ("list_backends", "find_devices"):
         plugin.ask_if_there(hook)
     for source in plugin.ask_if_there("list_sources"):

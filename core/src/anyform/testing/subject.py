@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ import pytest
 
 from anyform.contract.facts import (
     BackendInfo,
+    Device,
     FormatMatch,
     Metadata,
     ModelFiles,
@@ -158,9 +159,14 @@ class Subject:
         return kept
 
     @pytest.fixture
-    def asked(self) -> Asked:
+    def tables(self) -> Mapping[str, Any]:
+        """Your plugin's part of the settings file; override this fixture where an engine or a device is found by it."""
+        return {}
+
+    @pytest.fixture
+    def asked(self, tables: Mapping[str, Any]) -> Asked:
         """The plugin's module."""
-        return Asked(self.module)
+        return Asked(self.module, tables)
 
     @pytest.fixture
     def reader(self, asked: Asked) -> Asked:
@@ -175,12 +181,15 @@ class Subject:
             files, match = read(reader, folder)[0]
             metadata = reader.ask("extract_metadata", files=files, match=match)
             readers = [info for info in self._backends(asked) if match.format in (*info.reads, *info.converts)]
-            plans += [self._plan(folder, match, metadata, info) for info in readers[:1]]
+            devices = asked.ask_if_there("find_devices")
+            plans += [self._plan(folder, match, metadata, info, devices) for info in readers[:1]]
         if not plans:
             pytest.skip(f"{self.module} brings no backend for its samples")
         return plans
 
-    def _plan(self, folder: Path, match: FormatMatch, metadata: Metadata, info: BackendInfo) -> Plan:
+    def _plan(
+        self, folder: Path, match: FormatMatch, metadata: Metadata, info: BackendInfo, devices: Sequence[Device]
+    ) -> Plan:
         return Plan(
             plugin=self.plugin,
             backend=info.name,
@@ -188,7 +197,8 @@ class Subject:
             path=str(folder),
             match=match,
             metadata=metadata,
-            settings=self.settings,
+            settings=replace(self.settings, options={**info.options, **self.settings.options}),
+            devices=tuple(device for device in devices if device.kind in info.devices)[:1],
         )
 
     def _need(self, asked: Asked, hook: str) -> None:
@@ -197,6 +207,8 @@ class Subject:
 
     @staticmethod
     def _need_engine(backend: BackendInfo) -> None:
+        if backend.trouble:
+            pytest.skip(f"{backend.name} cannot be used here: {backend.trouble}")
         for name in backend.engine:
             try:
                 importlib.metadata.version(name)

@@ -120,14 +120,17 @@ def declared(config: Mapping[str, Any]) -> str:
 
 
 def _needed(files: ModelFiles, home: Home, one: Weights, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """All files of one variant, the entry among them; without those that are missing."""
+    """All files of one variant, the entry among them; without those that are missing, unless all weights are: an index
+    that was copied along makes no model, and what has its files is preferred.
+    """
     names = list(one.names)
     if one.index and not names:
         names = layout.shards(files.json(at(home.weights, one.index)))
-    found = [at(home.weights, name) for name in (one.entry, *names)]
-    found += _beside(home, config)
+    weights = [at(home.weights, name) for name in names]
+    absent = [] if any(name in files.files for name in weights) else weights
+    found = [at(home.weights, one.entry), *weights, *_beside(home, config)]
     found += modules.files(files, home.path, home.weights)
-    return tuple(dict.fromkeys(name for name in found if name in files.files))
+    return tuple(dict.fromkeys(name for name in found if name in files.files or name in absent))
 
 
 def _beside(home: Home, config: Mapping[str, Any]) -> list[str]:

@@ -21,9 +21,9 @@ MOST_LOOKED_AT = 64
 JSON_ORDER = layout.MAIN_ORDER - 1
 """Of what a JSON file describes: it says more than names do."""
 TOKENIZER = "tokenizer.json"
-OTHER_WEIGHTS = (".safetensors", ".gguf", "pytorch_model.bin")
+OTHER_WEIGHTS = (".safetensors", ".gguf", ".rkllm", "pytorch_model.bin")
 """Endings of other forms, of which a graph without a variant is one more."""
-WEIGHTS = re.compile(r".*\.(safetensors|gguf)|(pytorch_)?model(-\d+-of-\d+)?\.bin", re.IGNORECASE)
+WEIGHTS = re.compile(r".*\.(safetensors|gguf|rkllm)|(pytorch_)?model(-\d+-of-\d+)?\.bin", re.IGNORECASE)
 """Files of other forms; model.bin is CTranslate2's."""
 
 
@@ -104,7 +104,7 @@ def _plain(files: ModelFiles, folders: Mapping[str, Sequence[str]]) -> Iterator[
     for folder, names in folders.items():
         if not names or foreign.has_voices(files, folder):
             continue
-        ours = [name for name in names if not foreign.speaks(files, name)]
+        ours = [name for name in names if not (foreign.speaks(files, name) or foreign.sees(files, name))]
         place = layout.home(files, at(folder, "_"))
         there = at(place, CONFIG) in files.files
         config = files.json(at(place, CONFIG)) if there else {}

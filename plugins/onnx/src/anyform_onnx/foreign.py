@@ -1,4 +1,6 @@
-"""ONNX files that are other plugins' models: Piper and Kokoro, which speak, and the parts of diffusers' pipelines."""
+"""ONNX files that are other plugins' models: Piper and Kokoro, which speak, the parts of diffusers' pipelines, and what
+RKLLM models see with.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,9 @@ PIPER_INPUTS = frozenset({"input_lengths", "scales"})
 KOKORO, KOKORO_KIND = "kokoro", "style_text_to_speech_2"
 """In the name of a graph, and in config.json's model_type."""
 KOKORO_INPUTS = frozenset({"style", "speed"})
+RKLLM = ".rkllm"
+EYES = re.compile(r"vision|visual|(?<![a-z])(vit|clip|siglip|mmproj)(?![a-z])", re.IGNORECASE)
+"""In the name of a graph."""
 VOICES = re.compile(r"voices[^/]*\.(bin|npz)|voices/[^/]+\.bin")
 
 
@@ -34,6 +39,12 @@ def speaks(files: ModelFiles, name: str) -> bool:
     beside = f"{name}.json"
     said = files.json(beside) if beside in files.files else {"": ""}
     return not said or sum(key in said for key in PIPER_KEYS) >= 2
+
+
+def sees(files: ModelFiles, name: str) -> bool:
+    """Whether a graph is the encoder of pictures of an RKLLM model that lies beside it, by what it is called."""
+    beside = (other for other in files.files if folder_of(other) == folder_of(name))
+    return EYES.search(PurePosixPath(name).stem) is not None and any(other.lower().endswith(RKLLM) for other in beside)
 
 
 def is_voice(found: Model) -> bool:
