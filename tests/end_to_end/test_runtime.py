@@ -326,3 +326,11 @@ def test_what_a_load_really_took_is_told_the_next_time(workers: Runtime, models:
     again = start(folders=[models], state=tmp_path / "state")
     assert "measured 1 times on this machine" in why(again)
     again.close()
+
+
+@pytest.mark.parametrize("table", [5, None, "library = 1"])
+def test_what_is_told_a_plugin_is_a_table(table: Any) -> None:
+    with pytest.raises(Invalid, match=r"tables\.echo must be a table, not"):
+        start(tables={"echo": table})
+    with pytest.raises(Invalid, match="'ecko'"):
+        start(tables={"ecko": {}})

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from anyform.contract.errors import Fault, UnknownFormat
-from anyform.contract.facts import BackendInfo, Evidence, FormatMatch, ModelFiles
+from anyform.contract.facts import BackendInfo, Device, Evidence, FormatMatch, ModelFiles
 from anyform.contract.hooks import hookimpl
 from anyform.kernel.plugins import Plugins
 from anyform.sources.hubpull import Pulled
@@ -148,14 +148,19 @@ def test_a_listing_cannot_lead_outside_of_the_folder(hub: LoopbackHub, get: Get,
 
 
 def on_devices(module: ModuleType, devices: tuple[str, ...], trouble: str = "") -> ModuleType:
-    """*module*, whose backend runs on *devices* alone, and says *trouble*."""
+    """*module*, which looks for *devices*, and whose backend runs on them alone and says *trouble*."""
     name = module.__name__
+
+    @hookimpl
+    def find_devices() -> list[Device]:
+        return [] if trouble else [Device(kind=kind) for kind in devices]
 
     @hookimpl
     def list_backends() -> list[BackendInfo]:
         return [BackendInfo(name=name, reads=(name,), tasks=("chat",), devices=devices, trouble=trouble)]
 
     module.list_backends = list_backends  # type: ignore[attr-defined]
+    module.find_devices = find_devices  # type: ignore[attr-defined]
     return module
 
 
@@ -178,6 +183,15 @@ def test_a_form_for_a_chip_comes_first_where_it_is_and_last_elsewhere(
     hub.add("owner/both", {"config.json": config, "model.safetensors": BIG, "m.rkllm": BIG})
     hub.add("owner/alone", {"m.rkllm": BIG})
     assert get(asked, plugins=plugins).files == files
+
+
+def test_a_program_of_the_users_for_a_common_device_prefers_no_form(hub: LoopbackHub, get: Get) -> None:
+    """Such as `[command.vllm]` with `devices = ["cuda"]`: the device is not made for that form."""
+    program = on_devices(plugin("safetensors", safetensors), ("cuda",))
+    del program.find_devices
+    plugins = Plugins.of({"rkllm": plugin("rkllm", rkllm), "safetensors": program})
+    hub.add("owner/both", {"config.json": b'{"architectures": ["X"]}', "model.safetensors": BIG, "m.rkllm": BIG})
+    assert get("owner/both", plugins=plugins).files == ("config.json", "m.rkllm")  # the first by name
 
 
 def test_a_form_that_lacks_files_comes_after_one_that_is_whole(hub: LoopbackHub, get: Get, formats: Plugins) -> None:

@@ -230,17 +230,43 @@ def test_what_plugins_are_told() -> None:
 
     written(
         '[plugin.board]\nlibrary = "lib.so"\ndeep = { on = true, list = [1, 2.5] }\napi_key = "sk"\n'
-        "[plugin.other]\nwhen = 2026-01-01\n"
+        '[plugin.other]\nwhen = 2026-01-01\nhubs = [{ at = "x", token = "sk" }]\n'
     )
     found = config.load()
     assert found.plugin["board"] == {"library": "lib.so", "deep": {"on": True, "list": [1, 2.5]}, "api_key": "sk"}
-    assert found.plugin["other"] == {"when": datetime.date(2026, 1, 1)}
+    assert found.plugin["other"] == {"when": datetime.date(2026, 1, 1), "hubs": [{"at": "x", "token": "sk"}]}
     told = {origin.name: (origin.value, origin.source) for origin in origins(found)}
     assert told["plugin.board.library"] == ("lib.so", "anyform.toml")
+    assert told["plugin.board.deep"] == ({"on": True, "list": [1, 2.5]}, "anyform.toml")
     assert told["plugin.board.api_key"] == ("…", "anyform.toml")
+    assert told["plugin.other.hubs"] == ([{"at": "x", "token": "…"}], "anyform.toml")
 
 
-def test_a_table_for_a_plugin_comes_from_the_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_of_suggestions_lies_beside_the_file() -> None:
+    written('[server]\nsuggestions = "mine.toml"\n')
+    assert config.load().server.suggestions == str(Path("anyform.toml").absolute().with_name("mine.toml"))
+
+
+def test_a_variable_may_hold_a_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JSON, over the file's; where the file has no such table, too."""
+    from anyform.configfile import origins
+
+    monkeypatch.setenv("ANYFORM_PLUGIN_BOARD", '{"library": "other.so", "api_key": "sk"}')
+    monkeypatch.setenv("ANYFORM_MODEL_M", '{"context": 5}')
+    alone = {origin.name: (origin.value, origin.source) for origin in origins(config.load())}
+    assert alone["plugin.board.library"] == ("other.so", "ANYFORM_PLUGIN_BOARD")
+    written('[plugin.board]\nlibrary = "lib.so"\nplatform = "p"\n[plugin.BOARD]\nlibrary = "upper.so"\n')
+    found = config.load()
+    assert found.plugin["board"] == {"library": "other.so", "platform": "p", "api_key": "sk"}
+    told = {origin.name: (origin.value, origin.source) for origin in origins(found)}
+    assert told["plugin.board.library"] == ("other.so", "ANYFORM_PLUGIN_BOARD")
+    assert told["plugin.board.platform"] == ("p", "anyform.toml")
+    assert told["plugin.board.api_key"] == ("…", "ANYFORM_PLUGIN_BOARD")
+    assert told["plugin.BOARD.library"] == ("upper.so", "anyform.toml")
+    assert told["model.m.context"] == (5, "ANYFORM_MODEL_M")
+
+
+def test_a_variable_for_a_plugin_holds_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANYFORM_PLUGIN_BOARD", "library")
     with pytest.raises(Invalid, match=r"^ANYFORM_PLUGIN_BOARD: plugin.board is 'library'. It must be a table.$"):
         config.load()

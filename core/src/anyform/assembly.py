@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from anyform.contract.errors import PluginFault
+from anyform.contract.errors import Invalid, PluginFault
 from anyform.contract.facts import Settings
 from anyform.contract.hooks import ModelSource
 from anyform.kernel.context import Sizing
@@ -52,7 +52,7 @@ def start(
     models stay, and how many. *sizing*: how a context is chosen that nobody asks for. *prefer*, *forbid*: plugin names.
     *tables*: what plugins are told of this machine, by their names, as [plugin.NAME] of a settings file does.
     *state*: the folder for what is learnt about this machine; None: kept in memory. Raises ModelNotFound for an absent
-    path, Invalid for an unknown plugin name.
+    path, Invalid for an unknown plugin name, or what is no table.
     """
     from anyform.sources.catalogue import FILE, Catalogue
     from anyform.sources.shelf import Shelf
@@ -64,8 +64,11 @@ def start(
     from anyform.workers.pool import Pool
 
     known = plugins or discover(state)
+    for name, table in (tables or {}).items():
+        if not isinstance(table, Mapping):
+            raise Invalid(f"tables.{name} must be a table, not {table!r}.", "Give a dict of the plugin's settings.")
     known.tables = {**known.tables, **(tables or {})}
-    for name in (*prefer, *forbid):
+    for name in (*prefer, *forbid, *(tables or ())):
         require(known, name)
     shelf = Shelf(
         known,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType
@@ -160,6 +161,7 @@ def _placed(config: Config, file: Path | None) -> Config:
         default_model=config.default_model,
         media_folders=tuple(map(place, config.server.media_folders)),
         images_folder=str(place(Path(config.server.images_folder))) if config.server.images_folder else "",
+        suggestions=str(place(Path(config.server.suggestions))) if config.server.suggestions else "",
     )
     return replace(config, server=server, models=models, log=log, command=commands, state=state)
 
@@ -372,7 +374,7 @@ class Origin:
 
 
 def origins(config: Config) -> list[Origin]:
-    """Every setting of *config*; of tables by name those that the file has."""
+    """Every setting of *config*; of tables by name those that the file or a variable has."""
     found: list[Origin] = []
     tables = _tables(config.file)
     for name in Document.model_fields:
@@ -384,21 +386,44 @@ def origins(config: Config) -> list[Origin]:
                 found.append(_origin((name, item.name), value, said or {}, config.file))
         elif isinstance(held, Mapping):
             for key, table in held.items():
-                own = (said or {}).get(key, {})
-                values = table if isinstance(table, Mapping) else {item: getattr(table, item) for item in own}
-                found += [_origin((name, key, item), values[item], own, config.file) for item in own]
+                own, over = (said or {}).get(key, {}), _over((name, key))
+                for item in {**own, **over}:
+                    value = table[item] if isinstance(table, Mapping) else getattr(table, item)
+                    found.append(_origin((name, key, item), value, own, config.file, over))
         else:
             found.append(_origin((name,), held, tables, config.file))
     return found
 
 
-def _origin(location: Location, value: Any, said: Mapping[str, Any], file: Path | None) -> Origin:
+def _over(location: Location) -> Mapping[str, Any]:
+    """What a variable says of a whole table, as JSON, which was read before; names of variables have no case."""
+    text = os.environ.get(_variable(location), "") if str(location[-1]).islower() else ""
+    return json.loads(text) if text else {}
+
+
+def _variable(location: Location) -> str:
+    return PREFIX + "_".join(map(str, location)).upper()
+
+
+def _origin(
+    location: Location, value: Any, said: Mapping[str, Any], file: Path | None, over: Container[str] = ()
+) -> Origin:
+    """*said*: the table in the file. *over*: what a variable that holds the whole table has of it."""
     name = ".".join(part if re.fullmatch(r"[\w-]+", part) else f'"{part}"' for part in map(str, location))
-    variable = PREFIX + "_".join(map(str, location)).upper()
+    variable = _variable(location[:-1] if location[-1] in over else location)
     foreign = next((one for one, place in FOREIGN.items() if place == location and one in os.environ), "")
     source = variable if variable in os.environ else foreign or (str(file) if location[-1] in said else "default")
     if location[0] == "command" and location[-1] == "env":
         value = dict.fromkeys(value, "…")  # it may hold keys
-    if location[0] == "plugin" and str(location[-1]).upper().endswith(SECRETS):
-        value = "…"
+    if location[0] == "plugin":
+        value = _veiled(location[-1], value)
     return Origin(name=name, value=value, source=source)
+
+
+def _veiled(name: int | str, value: Any) -> Any:
+    """*value* without what it holds of secrets, by what they are called, however deep."""
+    if str(name).upper().removesuffix("S").endswith(SECRETS):
+        return "…"
+    if isinstance(value, Mapping):
+        return {key: _veiled(key, held) for key, held in value.items()}
+    return [_veiled("", held) for held in value] if isinstance(value, list) else value

@@ -172,7 +172,8 @@ class Kit(jobs.Kit):
             (folder / "tokenizer.json").write_text(json.dumps(content | {"added_tokens": kept}), "utf-8")
         for name, content in (sidecars or {}).items():
             (folder / name).write_text(json.dumps(content), "utf-8")
-        given = {"library": str(self._library(era)), "stand_in": True, "platform": "RK3588", "template": by, **options}
+        machine = {"library": str(self._library(era)), "stand_in": True, "platform": "RK3588", "base_domain_id": 0}
+        given = {**machine, "template": by, **options}
         self.models.append(backend.load(self._plan(folder, tasks, Settings(context=context, options=given))))
         return self.models[-1]
 

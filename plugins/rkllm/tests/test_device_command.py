@@ -90,6 +90,12 @@ def test_plugins_has_the_reason(command: Command, tmp_path: Path) -> None:
         ('library = "lib.so"', "plugin.rkllm.library is 'lib.so'. It must be a whole path in quotes"),
         ("platform = 'rk3399'", 'plugin.rkllm.platform is \'rk3399\'. It must be "RK3588" or "RK3576" or '),
         ("stand_in = 1", "plugin.rkllm.stand_in is 1. It must be true or false"),
+        ("platform = true", 'plugin.rkllm.platform is true. It must be "RK3588" or '),
+        (
+            'library = "/nowhere/librkllmrt.so"',
+            "no library can be read at /nowhere/librkllmrt.so, which plugin.rkllm.library names",
+        ),
+        (f'library = "{__file__}"', f"{__file__} is no shared library of Linux"),
     ],
 )
 def test_a_wrong_setting_is_named_and_costs_nothing_else(
@@ -151,5 +157,6 @@ def test_doctor_of_a_board_that_works(tmp_path: Path) -> None:
     rockchip.library(root / "usr/lib" / LIBRARY, "1.3.0")
     assert doctored(root) == [
         ("good", "device rknpu:0", "RK3576 NPU, 5.7 GiB of 7.6 GiB free, driver 0.9.8, runtime 1.3.0"),
+        ("warning", "device rknpu:0", "anyform's makers never ran this on an NPU: tell them how it went."),
         ("good", "engine rkllm/rkllm", "needs no package, runs on rknpu"),
     ]

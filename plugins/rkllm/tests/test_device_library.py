@@ -20,7 +20,8 @@ MARK = "anyform_rkllm_stand_in"
 
 def test_a_library_is_told_by_its_file(tmp_path: Path) -> None:
     path = rockchip.library(tmp_path / "usr/lib" / LIBRARY, "1.2.3", "aarch64")
-    told = Library(path=str(path), version="1.2.3", machine="aarch64", bits=64)
+    functions = frozenset(rockchip.FUNCTIONS)
+    told = Library(path=str(path), version="1.2.3", machine="aarch64", bits=64, functions=functions)
     assert library.find(tmp_path) == told
     assert library.find(tmp_path, path) == told
 
@@ -117,6 +118,17 @@ def test_a_version_across_two_blocks(text: str, before: int, tmp_path: Path) -> 
     found = library.look(path)
     assert found is not None
     assert (found.version, found.stand_in) == (text, True)
+
+
+@pytest.mark.parametrize("before", range(-20, 3, 2))
+def test_a_function_across_two_blocks(before: int, tmp_path: Path) -> None:
+    path = rockchip.library(tmp_path / LIBRARY, functions=("init",))
+    with path.open("r+b") as file:
+        file.seek(20 + library.BLOCK_BYTES + before)
+        file.write(b"\0rkllm_set_chat_template\0rkllm_run is a word of a text")
+    found = library.look(path)
+    assert found is not None
+    assert found.functions == {"init", "set_chat_template"}
 
 
 @pytest.mark.parametrize("seed", range(6))

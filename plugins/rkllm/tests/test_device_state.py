@@ -66,6 +66,58 @@ def test_a_device_file_that_may_not_be_opened_is_told_of(root: Path) -> None:
     assert trouble.startswith("/dev/dri/renderD129 may not be opened by this user: join the group")
 
 
+def test_a_library_that_names_a_version_and_lacks_its_functions_is_refused(root: Path) -> None:
+    path = rockchip.library(root / "usr/lib" / LIBRARY, functions=())
+    [trouble] = looked(root).troubles
+    assert trouble.startswith(f"{path} is no librkllmrt.so 1.2.3: it lacks rkllm_init and 14 more: put ")
+    rockchip.library(path, functions=[name for name in rockchip.FUNCTIONS if name != "set_function_tools"])
+    [trouble] = looked(root).troubles
+    assert "it lacks rkllm_set_function_tools: put " in trouble
+    oldest = ("abort", "createDefaultParam", "destroy", "init", "is_running", "load_lora", "load_prompt_cache")
+    rockchip.library(path, "1.1.4", functions=(*oldest, "release_prompt_cache", "run", "run_async"))
+    assert looked(root).troubles == ()
+
+
+def test_settings_are_checked_before_the_machine(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "none", tmp_path / "file"):
+        (tmp_path / "file").write_text("")
+        first, npu = looked(wrong, library="/nowhere/lib.so").troubles
+        assert first == f"there is no folder {wrong}, which plugin.rkllm.root names"
+        assert npu.startswith("no Rockchip NPU was found (looked at /proc/device-tree/compatible, ")
+    named = rockchip.library(tmp_path / "lib.so", "")
+    first, npu = looked(tmp_path, library=str(named)).troubles
+    assert first.startswith(f"{named} names no version")
+    assert npu.startswith("no Rockchip NPU was found")
+    rockchip.library(named, machine="s390x")
+    assert "was made for 64-bit ELF machine 22" in looked(tmp_path, library=str(named)).troubles[0]
+    rockchip.library(named)
+    assert len(looked(tmp_path, library=str(named)).troubles) == 1
+
+
+def test_what_was_looked_at_is_said_with_its_root(root: Path, tmp_path: Path) -> None:
+    (root / "usr/lib" / LIBRARY).unlink()
+    [missing] = looked(root).troubles
+    assert f"the folders of /etc/ld.so.conf below {root})" in missing
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert f"/dev/rknpu below {empty})" in looked(empty).troubles[0]
+
+
+@pytest.mark.parametrize("driver", ["rocket", "rknpu"])
+def test_a_chip_that_runs_no_language_models_is_not_told_to_boot_another_kernel(driver: str, tmp_path: Path) -> None:
+    [*troubles] = looked(rockchip.write(tmp_path, rockchip.tree("rk3568", driver=driver))).troubles
+    assert troubles[0].startswith("the NPU of RK3568 runs no language models")
+    assert not [trouble for trouble in troubles if "boot" in trouble]
+
+
+def test_where_all_is_well_it_is_said_that_this_was_never_tried(root: Path) -> None:
+    [device] = state.devices({"root": str(root)})
+    assert device.extra["notes"] == [state.UNTRIED]
+    rockchip.library(root / "usr/lib" / LIBRARY, mark="anyform_rkllm_stand_in")
+    [device] = state.devices({"root": str(root), "stand_in": True})
+    assert "notes" not in device.extra
+
+
 @pytest.mark.parametrize(
     ("version", "troubles", "remarks"),
     [("0.8.9", 1, 0), ("0.9.5", 1, 0), ("0.9.6", 0, 1), ("0.9.7", 0, 1), ("0.9.8", 0, 0), ("0.10.0", 0, 0)],
@@ -121,6 +173,7 @@ def test_settings(table: dict[str, Any], said: Setting) -> None:
         ("library", "~nobody-of-that-name/lib.so"),
         ("root", "/a\0b"),
         ("root", 1),
+        ("root", "relative"),
         ("platform", "rk3568"),
         ("platform", ""),
         ("platform", 3588),
@@ -134,6 +187,7 @@ def test_a_wrong_setting_is_named_with_its_value(key: str, value: object) -> Non
     assert f"plugin.rkllm.{key}" in caught.value.message
     assert repr(value) in caught.value.message
     assert caught.value.hint
+    assert LIBRARY not in caught.value.hint or key == "library"
 
 
 def test_a_path_in_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

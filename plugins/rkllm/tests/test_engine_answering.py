@@ -193,8 +193,6 @@ def test_a_prompt_over_the_context_is_refused_before_anything_runs(kit: Any, era
             model.generate(kit.chat("!crash " + "word " * 64, generation=Generation()), Stop())
         assert refused.value.details["context"] == 64
         assert refused.value.details["prompt_tokens"] >= 65
-        with pytest.raises(ContextExceeded, match="max_tokens is 64"):
-            model.generate(kit.chat("!crash", generation=Generation(max_tokens=64)), Stop())
         assert kit.ask(model, kit.chat("!count 3", generation=Generation(max_tokens=9))).text.split() == ["1", "2", "3"]
 
 
@@ -203,6 +201,31 @@ def test_an_answer_may_fill_what_is_left_of_the_context(kit: Any, era: Era) -> N
     answered = kit.ask(model, kit.chat("!count 1000", generation=Generation()))
     assert answered.done.finishes[0].reason == "length"
     assert answered.prompt_tokens + answered.done.usage.completion_tokens == 64
+
+
+def test_more_than_is_left_is_cut_to_it(kit: Any, era: Era) -> None:
+    """Clients that always send max_tokens=4096 must do well."""
+    for tokenizer, template in ((True, rkllm.CHATML), (False, "")):
+        model = kit.load(era, tokenizer=tokenizer, template=template, context=64)
+        short = kit.ask(model, kit.chat("!count 3", generation=Generation(max_tokens=4096)))
+        assert (short.text.split(), short.done.finishes[0].reason) == (["1", "2", "3"], "stop")
+        long = kit.ask(model, kit.chat("!count 1000", generation=Generation(max_tokens=4096)))
+        if tokenizer or era >= Era.V121:  # else nothing tells how long the library's prompt is
+            assert long.done.finishes[0].reason == "length"
+            assert long.done.usage.prompt_tokens + long.done.usage.completion_tokens == 64
+    model = kit.load(era, context=16)
+    for length in (16, 17):
+        with pytest.raises(ContextExceeded, match=f"has {length} tokens"):
+            model.generate(Complete(prompt=(104,) * length, generation=Generation(max_tokens=1)), Stop())
+    full = kit.ask(model, Complete(prompt=(104,) * 16, generation=Generation(max_tokens=0)))
+    assert (full.text, full.done.finishes[0].reason) == ("", "length")
+
+
+def test_a_request_may_ask_for_more_than_the_load_option_gives(kit: Any, era: Era) -> None:
+    model = kit.load(era, max_new_tokens=3)
+    for most, expected in ((None, "3 length"), (5, "5 length"), (50, "9 stop")):
+        told = kit.ask(model, kit.chat("!count 9", generation=Generation(max_tokens=most)))
+        assert f"{len(told.text.split())} {told.done.finishes[0].reason}" == expected
 
 
 def test_figures(kit: Any, era: Era) -> None:
@@ -273,6 +296,13 @@ def test_other_refusals(kit: Any) -> None:
     for job, kind in jobs:
         with pytest.raises(kind):
             model.generate(job, Stop())
+
+
+@pytest.mark.parametrize("tokenizer", [True, False])
+def test_a_template_that_says_nothing_is_told_before_anything_runs(kit: Any, tokenizer: bool) -> None:
+    model = kit.load(Era.V121, tokenizer=tokenizer, template="{% if messages[0]['content'] == 'x' %}x{% endif %}")
+    with pytest.raises(Invalid, match="the prompt is empty"):
+        model.generate(kit.chat("hi"), Stop())
 
 
 def test_a_completion_has_nothing_around_it(kit: Any, era: Era) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,15 @@ def test_a_link_in_place_of_the_folder_or_of_a_lock_is_not_followed(tmp_path: Pa
     with pytest.raises(LoadFailed, match=r"domain-0\.lock cannot be opened"):
         domain.take(target)
     assert not (tmp_path / "victim").exists()
+
+
+def test_without_a_temporary_folder_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(LoadFailed, match=r"No usable temporary directory found\. .* base_domain_id"):
+        domain.take()
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from anyform.contract.errors import ContextExceeded, Invalid, Unsupported
 from anyform.contract.events import Done, Progress, Vector
 from anyform.contract.jobs import Embed, Picture
 from anyform.contract.model import Stop
+from anyform.testing import rkllm
 from anyform_rkllm.embedding import vector
 from anyform_rkllm.layout import Era
 from anyform_rkllm.run import Hidden
@@ -68,6 +71,24 @@ def test_refusals(kit: Any) -> None:
         with pytest.raises(kind):
             model.generate(job, Stop())
     assert embed(model, "123456789", truncate=True)[0].data == embed(model, "1234567")[0].data
+
+
+def test_what_is_cut_keeps_the_mark_at_its_end(kit: Any, tmp_path: Path) -> None:
+    """It is the one whose state is the vector."""
+    pytest.importorskip("tokenizers")
+    written = json.loads((rkllm.write_model(tmp_path / "own") / "tokenizer.json").read_text("utf-8"))
+    token = rkllm.BYTES + 2
+    end = {"SpecialToken": {"id": "end", "type_id": 0}}
+    written["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, end],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, end, {"Sequence": {"id": "B", "type_id": 1}}, end],
+        "special_tokens": {"end": {"id": "end", "ids": [token], "tokens": [rkllm.MARKERS[2]]}},
+    }
+    model = kit.load(Era.V13, context=8, sidecars={"tokenizer.json": written})
+    (cut,) = embed(model, "123456789", truncate=True)
+    assert cut.data == embed(model, (*b"123456", token))[0].data
+    assert embed(model, tuple(b"123456789"), truncate=True)[0].data == embed(model, tuple(b"1234567"))[0].data
 
 
 @pytest.mark.parametrize("era", Era)

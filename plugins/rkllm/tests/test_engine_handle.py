@@ -6,6 +6,7 @@ import struct
 import threading
 from array import array
 from collections.abc import Callable, Iterator
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,14 @@ def test_sampling_is_the_runs_own_where_the_abi_can_and_the_models_otherwise(
         engine.run(Run(text="a", sampling={"heat": 1}), Heard())
 
 
+def test_numbers_that_the_library_s_fields_do_not_hold_are_refused(make: Callable[..., Engine]) -> None:
+    engine = make(Era.V13)
+    for name, value in (("top_k", 2**32 + 1), ("mirostat", -(2**31) - 1), ("temperature", 1e39), ("top_p", nan)):
+        with pytest.raises(Invalid, match=f"^{name} is "):
+            engine.run(Run(text="a", sampling={name: value}), Heard())
+    assert fields(said(engine, "a", max_tokens=2**40))["n"] == str(2**31 - 1)
+
+
 def test_the_most_tokens_of_a_run_end_it(engine: Engine) -> None:
     heard = Heard()
     end = engine.run(Run(text="!count 9", max_tokens=4), heard)
@@ -251,11 +260,12 @@ def test_an_abort_where_nothing_runs_ends_nothing(engine: Engine) -> None:
     assert said(engine, "!count 3") == "1 2 3"
 
 
-def test_a_stop_that_was_set_before_keeps_the_run_out_of_the_library(engine: Engine) -> None:
-    stop, heard = Stop(), Heard()
+def test_a_stop_that_was_set_before_keeps_the_run_out_of_the_library(engine: Engine, tmp_path: Path) -> None:
+    stop, heard, cache = Stop(), Heard(), tmp_path / "cache"
     stop.set()
-    end = engine.run(Run(text="!hang"), heard, stop)
+    end = engine.run(Run(text="!hang", cache_file=str(cache)), heard, stop)
     assert (heard.texts, end.finished, end.tokens) == ([], False, 0)
+    assert not cache.exists()  # which the library writes as it begins
     assert said(engine, "!count 3") == "1 2 3"
 
 
@@ -322,6 +332,7 @@ def test_a_second_run_is_refused_while_one_goes_on(engine: Engine) -> None:
         (Run(text="a\0b"), "zero character at 1"),
         (Run(text="a\ud83d"), "half a character at 1"),
         (Run(tokens=(1, 2**40)), "no token"),
+        (Run(tokens=(1, -1)), "no token: -1"),
         (Run(tokens=(1, "a")), "no token"),  # type: ignore[arg-type]
         (Run(text="a", max_tokens=0), "max_tokens is 0"),
         (Run(text="a", lora="nobody"), "no LoRA adapter 'nobody' is loaded"),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+import subprocess
+import sys
 
 import pytest
 
 from anyform.contract.errors import EngineMissing, Fault, LoadFailed, OutOfMemory
 from anyform_rkllm import initlog
+from anyform_rkllm.info import BACKEND, CONTEXT
 from anyform_rkllm.initlog import ContextLimit, Limits, OldRuntime, WrongPlatform
 
 pytestmark = pytest.mark.engine
+
+MOST_CONTEXT = 16384
+"""That models are made for, since 1.2.0."""
 
 FIRST = "I rkllm: rkllm-runtime version: 1.2.1, rknpu driver version: 0.9.8, platform: RK3588\n"
 SECOND = (
@@ -90,10 +98,32 @@ def test_what_is_wrong_is_told_with_what_to_do(text: str, kind: type[Fault], tol
     assert ".." not in str(fault)
 
 
+REVIVE = (
+    "import json, sys; from anyform.contract.errors import Fault, LoadFailed; "
+    "print(isinstance(Fault.revive(json.loads(sys.argv[1])), LoadFailed))"
+)
+
+
 def test_a_context_over_the_limit_can_be_tried_with_less() -> None:
     fault = initlog.refusal("max_context[9] must be less than the model's max_context_limit[8]", "m")
     assert isinstance(fault, LoadFailed)  # what the kernel's loads reduce for
+    foreign = subprocess.run(
+        [sys.executable, "-c", REVIVE, json.dumps(fault.as_dict())], capture_output=True, text=True, check=True
+    )
+    assert foreign.stdout == "True\n"  # in the kernel's process, which has not this module
     assert (fault.details["context"], fault.details["limit"]) == (9, 8)
+
+
+def test_a_model_of_another_board_is_not_tried_with_less() -> None:
+    fault = initlog.refusal("the model's target_platform does not match the real platform", "m")
+    assert isinstance(fault, WrongPlatform)
+    assert not isinstance(fault, LoadFailed | OutOfMemory)
+
+
+def test_the_reductions_reach_the_usual_context_from_the_largest() -> None:
+    factors = [one.context_factor for one in BACKEND.reductions]
+    assert MOST_CONTEXT * math.prod(factors) == CONTEXT
+    assert len({one.why for one in BACKEND.reductions}) == len(factors)
 
 
 def test_long_output_is_quoted_from_its_end() -> None:

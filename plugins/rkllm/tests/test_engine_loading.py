@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +125,12 @@ def test_words_that_end_a_turn(tmp_path: Path) -> None:
     assert words.size == 512
     assert words.eos == rkllm.BYTES + 2
     assert not words.adds_bos
+
+
+@pytest.mark.parametrize(("encoder", "first"), [("vision_rk3588.rknn", "1"), ("vision_encoder.onnx", "0")])
+def test_beside_an_encoder_that_the_npu_runs_the_first_memory_domain_is_left_free(
+    kit: Any, encoder: str, first: str, tmp_path: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kit.load(Era.V13, base_domain_id=None, tokenizer=False, template="", sidecars={encoder: {}})
+    assert re.findall(r"base_domain_id=(\d+)", capfd.readouterr().err) == [first]

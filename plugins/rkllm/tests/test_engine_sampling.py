@@ -26,6 +26,9 @@ def test_1_3_draws_as_each_request_asks(kit: Any) -> None:
     assert given(kit, model, ASKED) == ("k=7 p=0.25 t=0.50 r=1.50 f=-0.50 e=0.50 m=0 5.00 0.10", "")
     assert given(kit, model, Sampling()) == ("k=40 p=0.90 t=0.80 r=1.10 f=0.00 e=0.00 m=0 5.00 0.10", "")
     assert given(kit, model, Sampling(temperature=0))[0].startswith("k=1 p=0.90 t=0.80")
+    mirostat = kit.load(Era.V13, **PLAIN, mirostat=2)
+    assert given(kit, mirostat, Sampling())[0].endswith(" m=2 5.00 0.10")
+    assert given(kit, mirostat, Sampling(temperature=0))[0].endswith(" m=0 5.00 0.10")
     assert given(kit, model, Sampling(top_k=0))[0].startswith("k=1048576 ")
 
 
@@ -46,6 +49,22 @@ def test_load_options_and_the_models_own_wishes(kit: Any, era: Era) -> None:
     asks = {**PLAIN, "sidecars": {"generation_config.json": {"temperature": 0.7, "top_k": 20, "do_sample": True}}}
     assert given(kit, kit.load(era, **asks), Sampling())[0].startswith("k=20 p=0.90 t=0.70")
     assert given(kit, kit.load(era, **asks, temperature=0.25), Sampling())[0].startswith("k=20 p=0.90 t=0.25")
+
+
+@pytest.mark.parametrize("era", Era)
+@pytest.mark.parametrize("asked", [{"sidecars": {"generation_config.json": {"do_sample": False}}}, {"temperature": 0}])
+def test_a_model_that_is_loaded_to_take_the_likeliest_token(kit: Any, era: Era, asked: Any) -> None:
+    model = kit.load(era, **{**PLAIN, **asked})
+    for sampling in (Sampling(), Sampling(temperature=0)):
+        values, remark = given(kit, model, sampling)
+        assert (values[:17], remark) == ("k=1 p=0.90 t=0.80", "")
+    values, remark = given(kit, model, Sampling(temperature=0.5))
+    if era < Era.V13:
+        assert values.startswith("k=1 ")
+        assert "temperature is ignored" in remark
+        assert "(temperature 0)" in remark
+    else:
+        assert (values[:18], remark) == ("k=40 p=0.90 t=0.50", "")
 
 
 @pytest.mark.parametrize("era", Era)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from anyform.contract.errors import EngineMissing, Fault, LoadFailed, Unsupported
+from anyform.contract.errors import EngineMissing, Fault, Invalid, LoadFailed, Unsupported
 from anyform.testing import rkllm
 from anyform_rkllm import engine as engines
 from anyform_rkllm.backend import open_library
@@ -140,6 +140,12 @@ def test_a_context_over_the_model_s_own_is_refused_with_both_numbers(started: St
     with pytest.raises(ContextLimit, match=r"context of 16384, .* at most 4096. Use --context 4096") as caught:
         started(context=16384)
     assert (caught.value.details["context"], caught.value.details["limit"]) == (16384, 4096)
+
+
+@pytest.mark.parametrize("context", [-1, 2**31, 2**32 + 512])
+def test_a_context_that_the_library_s_field_does_not_hold_is_refused(started: Starter, context: int) -> None:
+    with pytest.raises(Invalid, match=f"context is {context}"):
+        started(context=context)
 
 
 @pytest.mark.parametrize(

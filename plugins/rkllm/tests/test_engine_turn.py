@@ -93,6 +93,20 @@ def test_what_a_job_raises_reaches_its_reader_and_frees_the_turn() -> None:
     assert list(Work(turn, Stop()).events(lambda work: Done())) == [Done()]
 
 
+def test_a_thread_that_cannot_start_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = Turn()
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    events = Work(turn, Stop()).events(lambda work: Done())
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            next(events)
+    assert list(Work(turn, Stop()).events(lambda work: Done())) == [Done()]
+
+
 def test_a_reader_who_leaves_cancels_and_waits() -> None:
     seen: list[bool] = []
 

@@ -72,15 +72,23 @@ def fnv(data: bytes) -> str:
 
 @pytest.fixture
 def opened(stand_in: Callable[..., Path], tmp_path: Path) -> Callable[..., Any]:
-    """(era, load options) -> a context manager for a loaded model with an encoder beside it."""
+    """(era, load options) -> a context manager for a loaded model with an encoder beside it.
+
+    *form*: a chat template for a model without a tokenizer.
+    """
 
     @contextmanager
-    def load(era: Era, encoder: bool = True, context: int = 512, audio: bool = False, **options: Any) -> Iterator[Any]:
+    def load(
+        era: Era, encoder: bool = True, context: int = 512, audio: bool = False, form: str = "", **options: Any
+    ) -> Iterator[Any]:
         folder = rkllm.write_model(tmp_path / "model", stand_in={"toolkit": "1.1.0"})
         if encoder:
             write(folder)
         said = folder / "tokenizer_config.json"
-        said.write_text(json.dumps(json.loads(said.read_text("utf-8")) | MARKS), "utf-8")
+        own = {"chat_template": form} if form else {}
+        said.write_text(json.dumps(json.loads(said.read_text("utf-8")) | MARKS | own), "utf-8")
+        if form:
+            (folder / "tokenizer.json").unlink()
         match = FormatMatch(format="rkllm", entry=rkllm.NAME, files=(rkllm.NAME,), evidence=Evidence.NAME, why="")
         given = {"library": str(stand_in(era, audio=audio)), "stand_in": True, "platform": "RK3588", **options}
         settings = Settings(context=context, options=given)
@@ -178,3 +186,41 @@ def test_a_picture_said_before_is_shown_again(opened: Callable[..., Any], era: E
         told = answer(model, talk)
     assert f" {fnv(rows(BLUE))} " in told
     assert told.count("<image>") == 1
+
+
+@pytest.mark.parametrize("era", [Era.V11, Era.V120])
+def test_too_many_pictures_are_refused_before_any_event(opened: Callable[..., Any], era: Era) -> None:
+    with opened(era) as model, pytest.raises(Unsupported, match="takes one picture, and there are 2"):
+        model.generate(chat(png(RED), png(BLUE), Text(text="?")), Stop())
+
+
+@pytest.mark.parametrize("era", Era)
+def test_a_picture_takes_its_share_of_the_context(opened: Callable[..., Any], era: Era) -> None:
+    with opened(era, context=64) as model:
+        first, *_, done = model.generate(chat(png(RED), Text(text="!count 99")), Stop())
+        with pytest.raises(ContextExceeded):
+            model.generate(chat(png(RED), Text(text="x" * (64 - TOKENS))), Stop())
+    assert first.total == TOKENS + len("!count 99")
+    assert done.usage.completion_tokens <= 64 - first.total
+
+
+def test_a_picture_for_the_system_is_refused(opened: Callable[..., Any]) -> None:
+    """Its message is told first, so that the pictures would change places."""
+    shown = Message(role="user", parts=(png(RED), Text(text="Is it?")))
+    system = Message(role="system", parts=(png(BLUE),))
+    with opened(Era.V13) as model, pytest.raises(Unsupported, match="message of the system"):
+        model.generate(Chat(messages=(shown, system, shown)), Stop())
+
+
+@pytest.mark.parametrize("template", [rkllm.CHATML, "one text for all"])
+def test_words_that_stand_for_a_picture_are_no_text(opened: Callable[..., Any], tmp_path: Path, template: str) -> None:
+    job = chat(png(RED), Text(text="<image>" if template == rkllm.CHATML else "?"))
+    with opened(Era.V13, form=template) as model, pytest.raises(Invalid, match="<image>"):
+        model.generate(job, Stop())
+
+
+def test_nor_in_a_message_before(opened: Callable[..., Any]) -> None:
+    before = Message(role="user", parts=(Text(text="<image>"),))
+    job = Chat(messages=(before, Message(role="assistant"), *chat(png(RED), Text(text="?")).messages))
+    with opened(Era.V13) as model, pytest.raises(Invalid, match="<image>"):
+        model.generate(job, Stop())

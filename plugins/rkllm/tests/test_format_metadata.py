@@ -49,7 +49,7 @@ def test_a_whole_folder(tmp_path: Path) -> None:
 def test_the_context_is_no_promise_of_the_original(tmp_path: Path) -> None:
     """config.json tells what the original was trained for; the conversion's own limit lies masked in the file."""
     said = told(rkllm.write_model(tmp_path, config={"max_position_embeddings": 131072}))
-    assert (said.context, said.extra["context_stated"], said.extra["trained_context"]) == (4096, False, 131072)
+    assert (said.context, said.extra["context_stated"], said.extra["original_context"]) == (4096, False, 131072)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,21 @@ def test_meta_of_any_kind_is_read() -> None:
         ("Qwen3-Embedding-0.6B-rk3588-w8a8", ("embed",)),
         ("bge-m3-rk3588-w8a8", ("embed",)),
         ("Qwen3-Reranker-0.6B-rk3588-w8a8", ("complete",)),
-        ("Qwen3-0.6B-rk3588-w8a8", ("chat", "complete", "embed")),
-        ("huge5-rk3588-w8a8", ("chat", "complete", "embed")),
+        ("Qwen3-0.6B-rk3588-w8a8", ("chat",)),
+        ("huge5-rk3588-w8a8", ("chat",)),
     ],
 )
 def test_what_it_is_for(name: str, tasks: tuple[str, ...], tmp_path: Path) -> None:
     rkllm.write(tmp_path / f"{name}.rkllm")
     assert told(tmp_path).tasks == tasks
+
+
+@pytest.mark.parametrize("beside", ["tokenizer.json", "chat_template.jinja"])
+def test_texts_as_they_are_need_a_tokenizer_or_a_template(beside: str, tmp_path: Path) -> None:
+    """Else the library puts all that it reads into its own."""
+    rkllm.write(tmp_path / "Qwen3-0.6B-rk3588-w8a8.rkllm")
+    (tmp_path / beside).write_text("{}")
+    assert told(tmp_path).tasks == ("chat", "complete", "embed")
 
 
 def test_a_model_of_sentence_transformers_embeds(tmp_path: Path) -> None:

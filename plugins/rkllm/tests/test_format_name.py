@@ -134,6 +134,40 @@ OWN: dict[str, dict[str, Any]] = {
     "Qwen3-4B-rk3576j-w8a8": {
         "base": "Qwen3-4B", "platforms": ("RK3576",), "quantization": "W8A8", "parameters": 4_000_000_000,
     },
+    "rk3588.qwen2.5-7b.w8a8": {
+        "base": "qwen2.5-7b", "platforms": ("RK3588",), "quantization": "W8A8", "parameters": 7_000_000_000,
+    },
+    "Baichuan2-7B-Chat.RK3588.W8A8.1.2.1b1": {
+        "base": "Baichuan2-7B-Chat", "platforms": ("RK3588",), "quantization": "W8A8", "toolkit": "1.2.1b1",
+        "parameters": 7_000_000_000,
+    },
+    "SmolLM2-360M-Instruct.rk3576.w4a16_g32.RKLLM-v1.2.0": {
+        "base": "SmolLM2-360M-Instruct", "platforms": ("RK3576",), "quantization": "W4A16_G32", "toolkit": "1.2.0",
+        "parameters": 360_000_000,
+    },
+    "RK3588S_Qwen2.5-7B-Instruct_W8A8_G512": {
+        "base": "Qwen2.5-7B-Instruct", "platforms": ("RK3588",), "quantization": "W8A8_G512",
+        "parameters": 7_000_000_000,
+    },
+    "opt-1.3b-rk3588-w8a8": {
+        "base": "opt-1.3b", "platforms": ("RK3588",), "quantization": "W8A8", "parameters": 1_300_000_000,
+    },
+    "opt-350m-rk3588-opt-0": {
+        "base": "opt-350m", "platforms": ("RK3588",), "optimization": 0, "parameters": 350_000_000,
+    },
+    "Hybrid-1B-rk3588": {"base": "Hybrid-1B", "platforms": ("RK3588",), "parameters": 1_000_000_000},
+    "Qwen3-VL-2B_llm_w8a8_rk3588": {
+        "base": "Qwen3-VL-2B", "platforms": ("RK3588",), "quantization": "W8A8", "parameters": 2_000_000_000,
+    },
+    "Some-LLM": {"base": "Some-LLM"},
+    "Phi-3.5-mini-instruct": {"base": "Phi-3.5-mini-instruct"},
+    "internlm2-chat-1_8b_W8A8_RK3588": {
+        "base": "internlm2-chat-1_8b", "platforms": ("RK3588",), "quantization": "W8A8", "parameters": 1_800_000_000,
+    },
+    "TinyLlama-1.1B-Chat-v1.0_rkllm_1.1.4": {
+        "base": "TinyLlama-1.1B-Chat-v1.0", "toolkit": "1.1.4", "parameters": 1_100_000_000,
+    },
+    "RKLLM1.2.1b1": {"toolkit": "1.2.1b1"},
     "Qwen3-4B_rk1828": {"base": "Qwen3-4B", "platforms": ("RK1828",), "parameters": 4_000_000_000},
     "model": {},
     "model_w8a8_rk3588": {"platforms": ("RK3588",), "quantization": "W8A8"},

@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 def test_every_load_option_is_named() -> None:
     """But those that the settings of the machine give."""
-    options = {field.name for field in fields(Options)} - {"stand_in", "root", "platform"}
+    options = {field.name for field in fields(Options)} - {"stand_in", "platform"}
     assert {name for name in options if f"`{name}`" not in PAGE} == set()
 
 

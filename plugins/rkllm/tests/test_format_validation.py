@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anyform.contract.facts import Finding, Severity
+from anyform.contract.errors import Unsupported
+from anyform.contract.facts import BackendInfo, Finding, MemoryEstimate, Metadata, Settings, Severity
 from anyform.kernel.files import FolderFiles
 from anyform.testing import rkllm, rockchip
 from anyform.testing.asking import Asked
-from anyform_rkllm import detection, validation
+from anyform_rkllm import detection, metadata, validation
+from anyform_rkllm.info import BACKEND, LIBRARY
 from anyform_rkllm.library import Library
 from anyform_rkllm.npu import Npu
 from anyform_rkllm.setting import Setting
@@ -39,6 +42,28 @@ def findings(folder: Path, here: State | None = BARE) -> list[Finding]:
 
 def codes(folder: Path, here: State | None = BARE, least: Severity = WARNING) -> list[tuple[str, Severity]]:
     return [(one.code, one.severity) for one in findings(folder, here) if one.severity >= least]
+
+
+def refusals(folder: Path, chip: str = "RK3588", runtime: str = "1.3.0") -> list[str]:
+    """By which findings' reason the kernel is told, before it loads the model, that it does not run there."""
+    files = FolderFiles(folder)
+    (match,) = detection.detect(files)
+    said = metadata.extract(files, match)
+    library = rockchip.library(folder.parent / f"{folder.name}-{LIBRARY}", runtime)
+    ready = replace(BACKEND, options={"library": str(library), "platform": chip})
+    for backend in (replace(ready, trouble="it is broken itself"), BACKEND):
+        assert memory_of(backend, said).weights_bytes  # what the machine lacks is told first
+    try:
+        memory_of(ready, said)
+    except Unsupported as fault:
+        return [f"rkllm.{fault.details['reason']}"] if fault.hint else ["what to do is not said"]
+    return []
+
+
+def memory_of(backend: BackendInfo, said: Metadata) -> MemoryEstimate:
+    asked = Asked("anyform_rkllm.plugin", {})
+    found: MemoryEstimate = asked.ask("estimate_memory", backend=backend, metadata=said, settings=Settings())
+    return found
 
 
 def written(folder: Path, content: bytes, name: str = NAME) -> Path:
@@ -91,6 +116,18 @@ def test_a_file_that_may_be_sound(content: bytes, code: str, tmp_path: Path) -> 
     assert codes(written(tmp_path, content)) == [(f"rkllm.{code}", WARNING)]
 
 
+def test_a_first_key_longer_than_the_file_contradicts_itself(tmp_path: Path) -> None:
+    content = bytearray(rkllm.assemble())
+    content[24:32] = b"\xff" * 8
+    assert codes(written(tmp_path, bytes(content))) == [("rkllm.strange_header", CRITICAL)]
+
+
+def test_a_text_is_called_one(tmp_path: Path) -> None:
+    one, *_ = findings(written(tmp_path, b"Entry not found, which a server answered.\n"))
+    assert (one.code, one.severity) == ("rkllm.strange_header", CRITICAL)
+    assert "it begins as a text" in one.text
+
+
 def test_what_is_no_reason_to_refuse(tmp_path: Path) -> None:
     assert codes(written(tmp_path / "a", rkllm.assemble(trailer="unknown"))) == []
     written(tmp_path / "b", rkllm.assemble(magic=b"\1\2\3\4"))
@@ -104,7 +141,7 @@ def test_a_damaged_directory_of_a_file_without_an_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "chip", "critical"),
+    ("name", "chip", "refused"),
     [
         (NAME, "RK3588", []),
         ("A_W8A8_RK3588S.rkllm", "RK3588", []),
@@ -119,9 +156,10 @@ def test_a_damaged_directory_of_a_file_without_an_end(tmp_path: Path) -> None:
         ("A_W8A8_RK3588.rkllm", "", []),
     ],
 )
-def test_what_is_made_for_another_board(name: str, chip: str, critical: list[str], tmp_path: Path) -> None:
+def test_what_is_made_for_another_board(name: str, chip: str, refused: list[str], tmp_path: Path) -> None:
     rkllm.write(tmp_path / name)
-    assert codes(tmp_path, machine(chip)) == [(code, CRITICAL) for code in critical]
+    assert codes(tmp_path, machine(chip)) == [(code, WARNING) for code in refused]
+    assert refusals(tmp_path, chip=chip) == refused[:1]
     for elsewhere in (BARE, machine(chip, driver="rocket"), None):
         assert codes(tmp_path, elsewhere) == []
 
@@ -143,7 +181,11 @@ def test_elsewhere_it_is_said_what_it_is_made_for(tmp_path: Path) -> None:
     rkllm.write(tmp_path / NAME, trailer="1.2.1")
     (one,) = findings(tmp_path)
     assert (one.code, one.severity) == ("rkllm.made_for", INFO)
-    assert "RK3588, toolkit 1.2.1, W8A8" in one.text
+    assert one.text == (
+        f"{NAME} is made for RK3588 (W8A8, by toolkit 1.2.1); this machine has no NPU that would run it."
+    )
+    rkllm.write(tmp_path / "bare" / "A.rkllm", trailer="1.2.1")
+    assert "made for an NPU of Rockchip (by toolkit 1.2.1); " in findings(tmp_path / "bare")[0].text
 
 
 @pytest.mark.parametrize(
@@ -153,7 +195,9 @@ def test_elsewhere_it_is_said_what_it_is_made_for(tmp_path: Path) -> None:
         ("1.1.4", "1.3.0", False),
         ("1.2.1b1", "1.2.1", False),
         ("1.2.1", "1.2.1b1", False),
-        ("1.2.10", "1.2.9", True),
+        ("1.1.10", "1.1.9", True),
+        ("1.3.0", "1.0.1", False),
+        ("1.3.0", "1.2.1b1", False),
         ("1.3.0", "1.2.3", True),
         ("1.3.1", "1.3.0", True),
         ("1.3.0", "", False),
@@ -161,8 +205,10 @@ def test_elsewhere_it_is_said_what_it_is_made_for(tmp_path: Path) -> None:
 )
 def test_a_toolkit_that_is_newer_than_the_library(toolkit: str, runtime: str, refused: bool, tmp_path: Path) -> None:
     rkllm.write(tmp_path / NAME, trailer=toolkit)
-    code = [("rkllm.toolkit_newer_elsewhere", CRITICAL)] if refused else []
-    assert codes(tmp_path, machine(runtime=runtime)) == code
+    code = ["rkllm.toolkit_newer_elsewhere"] if refused else []
+    assert codes(tmp_path, machine(runtime=runtime)) == [(one, WARNING) for one in code]
+    if runtime:
+        assert refusals(tmp_path, runtime=runtime) == code
     assert codes(tmp_path, BARE) == []
 
 
@@ -188,6 +234,12 @@ def test_a_sidecar_that_is_broken(file: str, content: bytes, code: str, tmp_path
     rkllm.write_model(tmp_path, NAME, meta={})
     (tmp_path / file).write_bytes(content)
     assert codes(tmp_path) == [(f"rkllm.{code}", CRITICAL)]
+
+
+def test_a_configuration_that_is_no_object_costs_only_what_it_tells(tmp_path: Path) -> None:
+    rkllm.write_model(tmp_path, NAME, meta={})
+    (tmp_path / "config.json").write_bytes(b"[]")
+    assert codes(tmp_path) == [("rkllm.no_object", WARNING)]
 
 
 def test_adapters_and_caches_cannot_answer(tmp_path: Path) -> None:

@@ -35,6 +35,15 @@ def test_a_table_the_smallest_first(cli: Any, mine: Path) -> None:
     assert done.stderr == "`anyform pull NAME` fetches one\n"
 
 
+def test_what_nothing_here_reads_is_told(cli: Any, mine: Path) -> None:
+    (mine.parent / "mine.toml").write_text(
+        '[[model]]\nname = "me/odd"\nformat = "tablets"\nwhy = "old"\n[[model]]\nname = "me/echo"\nformat = "command"\n'
+    )
+    rows = cli("suggest", "--config", mine).stdout.splitlines()[1:]
+    assert rows[0].split() == ["me/echo", "-", "-", "-"]
+    assert rows[1].endswith("  old; nothing that can be used here reads tablets")
+
+
 def test_task_and_size_narrow_it(cli: Any, mine: Path) -> None:
     assert "me/small" not in cli("suggest", "--config", mine, "--task", "chat").stdout
     assert "me/large" not in cli("suggest", "--config", mine, "--most", "1.5GiB").stdout

@@ -117,6 +117,14 @@ def test_explain(http: httpx.Client) -> None:
     assert made["lines"][0].startswith("1 echo")
 
 
+def test_there_are_few_tasks(http: httpx.Client) -> None:
+    for path in ("/registry/suggestions", "/runtime/explain/owner/bird:Q8"):
+        assert http.get(path, params={"task": "chat"}).status_code == 200
+        refused = http.get(path, params={"task": "paint"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "task")
+        assert "'chat', 'complete'" in refused.json()["error"]["message"]
+
+
 def test_validate(http: httpx.Client, folder: Path) -> None:
     valid = http.get("/registry/validate/owner/bird:Q8").json()
     assert valid["format"] == "echo"

@@ -269,6 +269,20 @@ def test_a_fault_before_the_first_sound_has_a_status(scripted: Any) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_missing")
 
 
+def test_what_cannot_speak_is_told_so_before_what_is_not_installed(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    for model, status, code in (
+        ("chatter", 400, "unsupported"),
+        ("nobody", 404, "model_not_found"),
+        ("speaker", 503, "engine_missing"),
+    ):
+        answer = http.post(ROUTE, json=body(model=model))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+        if model == "chatter":
+            assert "chatter does chat, not speak." in answer.json()["error"]["message"]
+            assert answer.json()["error"]["suggestions"]
+
+
 def test_a_fault_after_it_is_seen(scripted: Any) -> None:
     def script(job: Job, stop: Stop) -> Iterator[Event]:
         yield Progress(stage="text", total=2)

@@ -95,6 +95,13 @@ def test_max_tokens_ends_it(served: Served) -> None:
     assert "1 2 3 4".startswith(answer["choices"][0]["message"]["content"].strip()[:5])
 
 
+def test_most_tokens_that_are_more_than_the_context_leaves(served: Served) -> None:
+    for model in ("chat", "bare"):
+        answer = served.ask("!count 3", model, max_tokens=4096).json()
+        assert answer["choices"][0]["message"]["content"].strip() == "1 2 3"
+        assert answer["choices"][0]["finish_reason"] == "stop"
+
+
 def test_stop_strings_end_it_and_are_left_out(served: Served) -> None:
     answer = served.ask("!count 100000", stop=[" 7"]).json()
     assert answer["choices"][0]["message"]["content"] == "1 2 3 4 5 6"
@@ -142,9 +149,10 @@ def test_what_the_librarys_template_cannot_do_is_refused_or_goes_to_the_library(
     told = served.said("Hi", "bare", tools=[ADD])
     assert "~tool_response|" in told
     assert '"name": "add"' in told
-    assert served.post("/v1/completions", model="bare", prompt="Hi").status_code == 400
-    assert served.post("/v1/embeddings", model="bare", input="Hi").status_code == 400
-    assert len(served.openai.embeddings.create(model="bare", input=[[72, 105]]).data[0].embedding) == 8
+    for path, asked in (("completions", {"prompt": "Hi"}), ("embeddings", {"input": "Hi"})):
+        refused = served.post(f"/v1/{path}", model="bare", **asked)
+        assert refused.status_code == 400
+        assert "bare does chat" in refused.json()["error"]["message"]
 
 
 def test_what_no_library_can_is_refused_or_remarked(served: Served) -> None:
@@ -224,6 +232,10 @@ def test_each_model_has_a_process_and_a_domain_of_its_own_until_it_is_unloaded(s
 
 
 def test_a_model_of_another_chip_is_refused_with_the_reason(served: Served) -> None:
-    answer = served.ask("Hi", "far")
-    assert answer.status_code >= 400
-    assert "RK3576" in answer.json()["error"]["message"]
+    for answer in (served.ask("Hi", "far"), served.post("/runtime/load/far")):
+        assert answer.status_code == 400, answer.text
+        error = answer.json()["error"]
+        assert error["code"] == "rkllm.not_for_this_board"
+        assert "is made for RK3576, and this is RK3588: its library refuses it." in error["message"]
+        assert "sound" not in error["message"]
+    assert "far" not in [model["model"] for model in served.http.get("/runtime/status").json()["models"]]

@@ -40,6 +40,7 @@ def test_ps_of_a_board(board: House) -> None:
     with board.serve() as served:
         assert served.said("!say hello") == "hello"
         told = board.run("ps", "--url", served.url).stdout
+        assert "at a time" not in told  # nobody asked for several at once
         [npu] = [one for one in served.http.get("/runtime/hardware").json()["devices"] if one["kind"] == "rknpu"]
     assert "stand-in 1.3.0" in told
     assert (npu["name"], npu["extra"]["runtime"]) == ("stand-in for RK3588 NPU", "stand-in 1.3.0")
@@ -52,6 +53,7 @@ def test_elsewhere(elsewhere: House) -> None:
     estimate = elsewhere.json("estimate", "chat", "--context", "1024,4096")
     sizes = [one["memory"]["total_bytes"] for one in estimate["estimates"] if one["backend"] == "rkllm"]
     assert 0 < sizes[0] < sizes[1]
+    assert {one["memory"]["parallel"] for one in estimate["estimates"] if one["backend"] == "rkllm"} == {1}
     assert elsewhere.run("validate", "chat").returncode == 0
     explained = elsewhere.run("explain", "chat")
     assert "no Rockchip NPU was found" in explained.stdout

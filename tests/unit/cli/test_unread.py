@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anyform.cli import unread
-from anyform.contract.facts import Device
+from anyform.contract.facts import Device, FormatMatch, ModelFiles
 from anyform.contract.hooks import hookimpl
 from anyform.kernel.plugins import Plugins
 
@@ -25,13 +25,18 @@ def asks_not() -> list[Device]:
     return []
 
 
+@hookimpl
+def detects(files: ModelFiles, tables: Mapping[str, Any]) -> list[FormatMatch]:
+    return []
+
+
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> Plugins:
-    """`board` takes settings, `plain` does not, `broken` is broken."""
+    """`board` and `format` take settings, `plain` does not, `broken` is broken."""
     found = {}
-    for name, hook in (("board", asks), ("plain", asks_not), ("broken", asks)):
+    for name, hook in (("board", asks), ("format", detects), ("plain", asks_not), ("broken", asks)):
         module = ModuleType(f"{name}_plugin")
-        module.find_devices = hook  # type: ignore[attr-defined]
+        setattr(module, "detect_format" if hook is detects else "find_devices", hook)
         if name != "broken":
             module.ANYFORM_CONTRACT = 1  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -43,6 +48,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Plugins:
     ("name", "said"),
     [
         ("board", []),
+        ("format", []),
         ("broken", []),
         ("plain", ["[plugin.plain] of the settings is for a plugin that takes none."]),
         (

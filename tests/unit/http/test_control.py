@@ -8,7 +8,8 @@ import pytest
 
 from anyform.contract.errors import Fault, RefusedRequest
 from anyform.contract.facts import Settings
-from anyform.http.control import plain, settings
+from anyform.http.control import plain, settings, task
+from anyform.http.fields import Fields
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,11 @@ def test_the_kernels_own_settings_are_checked(given: dict[str, Any], param: str)
     with pytest.raises(Fault) as caught:
         settings(given)
     assert caught.value.details["param"] == param
+
+
+def test_a_task_is_one_that_there_is() -> None:
+    assert [task(Fields(given)) for given in ({"task": "speak"}, {"task": ""}, {})] == ["speak", "", ""]
+    with pytest.raises(Fault, match=r"'task'.*'paint'") as refused:
+        task(Fields({"task": "paint"}))
+    assert refused.value.code == "invalid_value"
+    assert "'chat', 'complete'" in refused.value.hint

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from anyform.contract.errors import OutOfMemory
 from anyform.contract.facts import (
     BackendInfo,
@@ -45,12 +47,15 @@ class Sized:
 
     ANYFORM_CONTRACT = 1
 
+    parallel = 4
+
     def __init__(self) -> None:
         self.asked: list[Settings] = []
 
     @hookimpl
     def list_backends(self) -> list[BackendInfo]:
-        return [BackendInfo(name="sized", reads=("x",), tasks=("chat",), devices=("cpu", "cuda"))]
+        devices = ("cpu", "cuda")
+        return [BackendInfo(name="sized", reads=("x",), tasks=("chat",), devices=devices, parallel=self.parallel)]
 
     @hookimpl
     def estimate_memory(self, metadata: Metadata, settings: Settings) -> MemoryEstimate:
@@ -91,6 +96,20 @@ def test_the_estimate_is_of_the_device_and_the_context_that_were_chosen() -> Non
     assert decision.estimate_bytes == 2 * GIB + (2048 << 10) + 2 * 2048 * (1 << 20)
     assert decision.plan is not None
     assert decision.plan.settings.device is None
+
+
+def test_a_backend_says_how_many_at_once_unless_the_user_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Metadata(tasks=("chat",), context=512)
+
+    def at_once(settings: Settings) -> int | None:
+        decision, plugin, _ = decided(settings, small)
+        assert decision.plan is not None
+        assert {asked.parallel for asked in plugin.asked} == {decision.plan.settings.parallel}
+        return decision.plan.settings.parallel
+
+    assert (at_once(Settings()), at_once(Settings(parallel=3))) == (4, 3)
+    monkeypatch.setattr(Sized, "parallel", 1)
+    assert (at_once(Settings()), at_once(Settings(parallel=3))) == (1, 3)
 
 
 def test_a_measured_peak_is_told_the_next_time() -> None:

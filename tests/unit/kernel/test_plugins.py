@@ -293,6 +293,18 @@ def test_plugins_given_as_objects_stay() -> None:
     assert found.names() == ["good"]
 
 
+def test_what_goes_while_it_is_asked_does_not_answer_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, gone = Plugins.of({"good": Good}), Plugins.of({})
+
+    def implements(name: str, hook: str) -> bool:
+        found._manager = gone._manager
+        return True
+
+    monkeypatch.setattr(found, "implements", implements)
+    with pytest.raises(PluginFault, match="good failed in list_backends: it is broken, absent"):
+        found.ask_one("good", "list_backends")
+
+
 def test_others_may_ask_while_it_looks_again(site: Path, tmp_path: Path) -> None:
     write(site, "stays", says("s"), "1.0")
     found = discover(tmp_path / "state")

@@ -41,6 +41,15 @@ def plugins() -> Plugins:
     return Plugins.of({"echo": echo})
 
 
+def test_paths_that_are_no_utf_8_are_kept_apart(plugins: Plugins, tmp_path: Path) -> None:
+    first = Catalogue(tmp_path / FILE, plugins)
+    for place, name in enumerate(("bad\udcff", "bad\udcfe", "bad")):
+        first.remember("sample", "echo", name, "1", str(place))
+    first.close()
+    again = Catalogue(tmp_path / FILE, plugins)
+    assert [again.recall("sample", "echo", name, "1") for name in ("bad\udcff", "bad\udcfe", "bad")] == ["0", "1", "2"]
+
+
 def test_facts_come_back_as_they_were(plugins: Plugins, tmp_path: Path) -> None:
     answers: dict[str, Any] = {
         "detect_format": [["echo", MATCH]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,15 @@ def test_a_folder_of_models_names_them_by_their_path(plugins: Plugins, tmp_path:
     write(tmp_path / ".hidden" / "echo.json")
     names = [entry.name for entry in library_of(plugins, folders=[tmp_path]).entries()]
     assert names == ["loose", "owner/repo", "solo"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_names_that_nothing_could_show_cost_no_other_model(plugins: Plugins, tmp_path: Path) -> None:
+    write(tmp_path / "good.echo.json")
+    write(tmp_path / "bad\udcff.echo.json")
+    write(tmp_path / "red\x1b[31m\n.echo.json")
+    write(tmp_path / "folder\udcfe" / "echo.json")
+    assert [entry.name for entry in library_of(plugins, folders=[tmp_path]).entries()] == ["good"]
 
 
 def test_variants_share_a_bare_name_that_means_the_preferred(plugins: Plugins, tmp_path: Path) -> None:

@@ -249,6 +249,13 @@ def test_the_first_parts_of_a_variant_name_the_preferred_that_has_them() -> None
     assert known.choice("m").startswith("no variant was named: W8-chip-opt1 is taken, of ")
 
 
+def test_a_quantization_is_one_part() -> None:
+    known = names(*(converted(variant, order) for order, variant in enumerate(("Q4_K_M", "Q4_K_S", "UD-Q4", "UD-Q2"))))
+    assert [found(known, f"{name}:{tag}") for name in ("o/r", "r", "m") for tag in ("Q4", "Q4_K", "q")] == [None] * 9
+    assert found(known, "o/r:UD") == "o/r:UD-Q4"
+    assert known.choice("o/r:UD") == "several variants begin with UD: UD-Q4 is taken, of UD-Q4, UD-Q2"
+
+
 def test_a_choice_among_folders_own_models_is_told_too() -> None:
     parts = [
         FormatMatch(format="d", entry=".", files=("a", "b"), evidence=Evidence.LAYOUT, why="made up", variant=variant)

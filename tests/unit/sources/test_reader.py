@@ -211,3 +211,63 @@ def test_what_hangs_on_this_machine_is_asked_anew_once_that_is_another(tmp_path:
     assert look(reader)[1] == ["detect_format", "validate"]
     reader.close()
     assert look(Reader(plugins, Catalogue(tmp_path / "catalogue.sqlite", plugins)))[1] == []
+
+
+class Ignored(Settled):
+    """A plugin that states nothing of its settings, and has no `validate`."""
+
+    @hookimpl
+    def list_backends(self) -> list[BackendInfo]:  # type: ignore[override]
+        return [BackendInfo(name="b", reads=("f",), tasks=("chat",))]
+
+    validate = None  # type: ignore[assignment]
+
+
+def test_settings_count_also_where_no_backend_states_them(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("one")
+    plugins = Plugins.of({"ignored": (plugin := Ignored())})
+    reader = Reader(plugins)
+
+    def look() -> str:
+        reader.look_around()
+        [(_, match)] = reader.matches(FolderFiles(tmp_path))
+        return match.why
+
+    assert [look(), look()] == ["", ""]
+    plugins.tables = {"ignored": {"library": "one"}}
+    assert [look(), look()] == ["one", "one"]
+    assert len(plugin.asked) == 2
+
+
+def test_looking_around_may_come_at_any_moment(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("one")
+
+    class Restless(Settled):
+        @hookimpl
+        def list_backends(self) -> list[BackendInfo]:  # type: ignore[override]
+            return [BackendInfo(name="b", reads=("f",), tasks=("chat",), trouble="none")]
+
+    class Forgetful(Reader):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, None if name == "_marks" else value)
+
+    reader = Forgetful(Plugins.of({"restless": Restless()}))
+    assert [plugin for plugin, _ in reader.matches(FolderFiles(tmp_path))] == ["restless"]
+
+
+@pytest.mark.parametrize("wrong", [5, "text", ["x"], [{"name": "x"}], ValueError("no")])
+def test_a_plugin_that_states_no_backends_costs_itself_alone(tmp_path: Path, wrong: object) -> None:
+    (tmp_path / "m").write_text("one")
+
+    class Wrong(Settled):
+        @hookimpl
+        def list_backends(self) -> Any:  # type: ignore[override]
+            if isinstance(wrong, ValueError):
+                raise wrong
+            return wrong
+
+    plugins = Plugins.of({"settled": Settled(), "wrong": Wrong()})
+    assert [plugin for plugin, _ in Reader(plugins).matches(FolderFiles(tmp_path))] == ["settled", "wrong"]
+    assert ["wrong failed in list_backends" in fault.message for fault in plugins.failures] == (
+        [True] if isinstance(wrong, ValueError) else []
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from anyform.contract.errors import Invalid
 from anyform.contract.facts import BackendInfo
 from anyform.kernel.choice import EngineState
-from anyform.sources.suggestion import gathered, suggestions
+from anyform.sources.suggestion import gathered, suggestions, unreadable
 
 
 def written(file: Path, *models: str) -> Path:
@@ -30,9 +31,9 @@ def test_backends_that_can_be_used_add_theirs(tmp_path: Path) -> None:
     board = written(tmp_path / "board.toml", "board/middle 1.5", "both/here 2")
     found, troubles = gathered([engine(), engine(board)], own)
     assert [(one.name, one.backend) for one in found] == [
-        ("own/small", ""),
         ("board/middle", "npu"),
         ("both/here", "npu"),
+        ("own/small", ""),
     ]
     assert troubles == []
 
@@ -52,12 +53,28 @@ def test_those_of_backends_that_cannot_be_used_are_left_out_and_that_is_said(tmp
 def test_without_a_file_they_go_beside_anyforms_own(tmp_path: Path) -> None:
     found, _ = gathered([engine(written(tmp_path / "board.toml", "board/model 1.5"))])
     assert {one.name for one in found} == {"board/model", *(one.name for one in suggestions())}
-    assert [one.size_bytes for one in found] == sorted(one.size_bytes for one in found)
+    assert found[0].name == "board/model"
+    formats = [one.format for one in suggestions()]
+    assert all(formats)
+    assert [one.format for one in found[1:]] == formats  # none of which is read here: the smallest first
+
+
+def test_what_nothing_here_reads_comes_last_and_is_known(tmp_path: Path) -> None:
+    own, board = tmp_path / "own.toml", written(tmp_path / "board.toml", "board/large 9")
+    models = (("a/unread", "y", 1), ("b/read", "x", 3), ("c/unsaid", "", 2))
+    own.write_text("".join(f'[[model]]\nname = "{n}"\nformat = "{f}"\nsize_gb = {s}\n' for n, f, s in models))
+    usable, unusable = engine(board), replace(engine(), trouble="no such NPU")
+    found, _ = gathered(iter([usable]), own)
+    assert [one.name for one in found] == ["board/large", "c/unsaid", "b/read", "a/unread"]
+    assert unreadable([usable], found) == {"a/unread"}
+    found, _ = gathered([unusable], own)
+    assert [one.name for one in found] == ["c/unsaid", "a/unread", "b/read"]
+    assert unreadable([unusable], found) == {"a/unread", "b/read"}
 
 
 def test_task_and_size_narrow_both(tmp_path: Path) -> None:
     own, board = written(tmp_path / "own.toml", "own/a 1", "own/b 3"), written(tmp_path / "board.toml", "board/c 2")
-    assert [one.name for one in gathered([engine(board)], own, "chat", 2 * 10**9)[0]] == ["own/a", "board/c"]
+    assert [one.name for one in gathered([engine(board)], own, "chat", 2 * 10**9)[0]] == ["board/c", "own/a"]
     assert gathered([engine(board)], own, "embed")[0] == []
 
 

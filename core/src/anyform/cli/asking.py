@@ -119,7 +119,7 @@ class Reply:
     @property
     def remarks(self) -> Sequence[str]:
         """What the model remarks on the request."""
-        return tuple(self.done.extra.get("remarks", ())) if self.done else ()
+        return tuple(self.done.extra.get("remarks") or ()) if self.done else ()
 
     def timings(self) -> Mapping[str, float | None]:
         """Seconds, and tokens a second of generation."""

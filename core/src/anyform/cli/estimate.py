@@ -87,7 +87,8 @@ def _print(
             terminal.line(terminal.paint(line, "dim"))
         over = [str(memory.context) for memory in told if (memory.context or 0) > (metadata.context or math.inf)]
         if over:
-            note = f"note: {', '.join(over)}: over the {metadata.context} that the model was trained for"
+            known = "that the model was trained for" if _states(metadata) else "that are assumed: the file does not say"
+            note = f"note: {', '.join(over)}: over the {metadata.context} {known}"
             terminal.line(terminal.paint(note, "yellow"))
     for memory in told:
         _advise(terminal, memory)
@@ -110,7 +111,8 @@ def _facts(
 ) -> list[tuple[str, Cell]]:
     where = next((memory for memory in told if memory.device), None)
     free = f"{size(where.room_bytes)} on {where.device}" if where and where.room_bytes else "unknown"
-    trained = f", trained for {metadata.context} tokens" if metadata.context else ""
+    known = "trained for {} tokens" if _states(metadata) else "{} tokens are assumed: the file does not say"
+    trained = f", {known.format(metadata.context)}" if metadata.context else ""
     paints = bool(set(PAINTING) & set(metadata.tasks))
     return [
         ("not here yet", "" if entry.here else f"{entry.places[0].path}: `anyform pull {entry.name}` fetches it"),
@@ -120,6 +122,11 @@ def _facts(
         ("at once", _at_once(told[0]) if told and not paints else ""),
         ("free", free if told else ""),
     ]
+
+
+def _states(metadata: Metadata) -> bool:
+    """Whether the context is the model's own word, and not its format's default."""
+    return metadata.extra.get("context_stated") is not False
 
 
 def _engine(verdicts: Sequence[Verdict]) -> Cell:

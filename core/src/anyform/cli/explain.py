@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from anyform.cli import document
-from anyform.cli.arguments import add_inspection
+from anyform.cli.arguments import add_inspection, task
 from anyform.cli.background import waited
 from anyform.cli.complaint import printed
 from anyform.cli.opening import opened_for, spelled
@@ -23,6 +23,9 @@ from anyform.kernel.units import size
 if TYPE_CHECKING:
     from anyform.kernel.router import Decision
     from anyform.kernel.runtime import Runtime
+
+MOST = 3
+"""Kinds of damage that are told: a truncated file may lack hundreds of tensors. `anyform show` lists all."""
 
 
 @fact
@@ -43,7 +46,9 @@ class Tried:
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     add_inspection(parser)
-    parser.add_argument("--task", metavar="T", help="chat, complete, embed, ... (default: the model's main task)")
+    parser.add_argument(
+        "--task", type=task, metavar="T", help="chat, complete, embed, ... (default: the model's main task)"
+    )
     parser.add_argument(
         "--try", action="store_true", dest="attempt", help="have each of them load it, in turn, in a worker of its own"
     )
@@ -141,6 +146,10 @@ def _print(terminal: Terminal, decision: Decision, findings: Sequence[Finding]) 
     ]
     terminal.line()
     pairs(terminal, [(name, value) for name, value in facts if value])
+    broken = dict.fromkeys(finding.text for finding in findings if finding.severity is Severity.CRITICAL)
+    said = " ".join(verdict.refusal for verdict in decision.verdicts)
+    for text in [text for text in broken if text not in said][:MOST]:
+        terminal.line(terminal.paint(f"broken: {text}", "red"))
     told = [finding.text for finding in findings if finding.severity is Severity.WARNING]
     for note in (*told, *((decision.context_warning,) if decision.context_warning else ()), *decision.notes):
         terminal.line(terminal.paint(f"note: {note}", "yellow"))

@@ -104,7 +104,13 @@ def _why_not(one: Description) -> str:
         return ""
     found = {finding.text for finding in one.findings}
     tells = one.fault.code == "engine_missing" or one.fault.hint in found
-    return (one.fault.hint if tells else one.fault.message).removesuffix(".")
+    return _without_names(one.fault.hint if tells else one.fault.message, one.entry.name).removesuffix(".")
+
+
+def _without_names(said: str, name: str) -> str:
+    """*said* without the model's name, which stands in its row, and the backend's."""
+    reason = said.removeprefix(f"{name} cannot run on ")
+    return reason.partition(": ")[2] or said if reason != said else said
 
 
 def _document(one: Description) -> dict[str, Any]:

@@ -29,34 +29,38 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def execute(args: Namespace) -> int:
-    """Print one row a suggestion, the smallest first."""
+    """Print one row a suggestion: what a backend of this machine suggests, what can be read here, what cannot."""
     from anyform.config import Models
-    from anyform.sources.suggestion import gathered
+    from anyform.sources.suggestion import gathered, unreadable
 
     config = read_config(args)
     with opened(replace(config, models=Models(), prefer=(), forbid=())) as runtime:
         engines = runtime.capabilities(probe=False)
         troubles = [fault.message for fault in runtime.plugins.failures]
     file = Path(config.server.suggestions) if config.server.suggestions else None
-    found, unread = gathered(engines, file, args.task or "", args.most)
+    found, left_out = gathered(engines, file, args.task or "", args.most)
+    unread = unreadable(engines, found)
     if args.json:
         document.show(found)
     elif found:
-        table(output(), HEAD, [_row(one) for one in found])
+        table(output(), HEAD, [_row(one, one.name in unread) for one in found])
         errors().line(errors().paint("`anyform pull NAME` fetches one", "dim"))
     else:
         errors().line(f"nothing is suggested {_narrowed(args)}")
-    for trouble in (*unread, *troubles):
+    for trouble in (*left_out, *troubles):
         errors().line(errors().paint(trouble, "yellow"))
     return 0
 
 
-def _row(one: Suggestion) -> list[Cell]:
+def _row(one: Suggestion, unread: bool) -> list[Cell]:
+    """*unread*: nothing that can be used here reads it."""
+    why = f"{one.why} ({one.backend})" if one.backend else one.why
+    unmet = f"nothing that can be used here reads {one.format}" if unread else ""
     return [
-        (one.name, "cyan"),
+        (one.name, "" if unread else "cyan"),
         " ".join(one.tasks) or "-",
         units.size(one.size_bytes) if one.size_bytes else "-",
-        f"{one.why} ({one.backend})" if one.backend else one.why or "-",
+        "; ".join(filter(None, (why, unmet))) or "-",
     ]
 
 

@@ -7,11 +7,10 @@ import sys
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from anyform.contract import hooks
+
 if TYPE_CHECKING:
     from anyform.kernel.plugins import PluginRecord, Plugins
-
-TAKERS = ("list_backends", "find_devices")
-"""The hooks that are given a table."""
 
 
 def tables(plugins: Plugins) -> list[str]:
@@ -29,6 +28,8 @@ def tables(plugins: Plugins) -> list[str]:
 
 
 def _takes(record: PluginRecord) -> bool:
+    """Whether it asks for the table in a hook that is given one."""
     module = sys.modules.get(record.module)
-    hooks = [getattr(module, hook, None) for hook in TAKERS if hook in record.hooks]
-    return any("tables" in inspect.signature(hook).parameters for hook in hooks if callable(hook))
+    given = (hook for hook in record.hooks if "tables" in inspect.signature(getattr(hooks, hook)).parameters)
+    asked = (getattr(module, hook, None) for hook in given)
+    return any("tables" in inspect.signature(hook).parameters for hook in asked if callable(hook))

@@ -176,6 +176,8 @@ class BackendInfo:
     """Of a backend without an engine: why it cannot be used here, such as a program that is absent, in a clause."""
     suggestions: str = ""
     """A TOML file of models that run on this machine by this backend, written as the core's own is; empty: none."""
+    parallel: int = 4
+    """How many requests share a model where the user does not say; 1 for an engine that runs one after another."""
 
 
 @fact

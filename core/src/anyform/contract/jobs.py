@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, get_args
 
 from anyform.contract.facts import fact
 
@@ -337,3 +337,5 @@ Job: TypeAlias = (
     | Translate
     | Speak
 )
+TASKS: tuple[str, ...] = tuple(job.task for job in get_args(Job))
+"""What can be asked for."""

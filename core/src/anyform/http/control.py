@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from anyform.contract.errors import Fault, ModelNotFound, RefusedRequest
 from anyform.contract.facts import Settings
+from anyform.contract.jobs import TASKS
 from anyform.http import body, pull
 from anyform.http.fields import Fields
 from anyform.kernel.residence import loaded
@@ -134,6 +135,11 @@ def decision(made: Decision) -> dict[str, Any]:
     }
 
 
+def task(fields: Fields) -> str:
+    """The task that a query or a body names; empty: none. Raises Invalid for one that there is not."""
+    return (fields.choice("task", *TASKS) or "") if fields.text("task") else ""
+
+
 class Control:
     """The resources."""
 
@@ -174,9 +180,9 @@ class Control:
         service = self._service
         entry = await service.find(request.path_params["model"])
         given = await self._given(request)
-        task = Fields(given).text("task")
+        wanted = task(Fields(given)) or None
         wish = use(given, await self._local())
-        made = await service.threads.slow(service.runtime.explain, entry.name, task, wish)
+        made = await service.threads.slow(service.runtime.explain, entry.name, wanted, wish)
         return JSONResponse(decision(made))
 
     async def validate(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from anyform.contract.errors import Fault, ModelAmbiguous, ModelNotFound
-from anyform.http.control import decision, plain
+from anyform.http.control import decision, plain, task
 from anyform.http.fields import Fields
 from anyform.sources import hubname
 from anyform.sources.suggestion import gathered
@@ -99,8 +99,8 @@ class Registry:
     async def suggestions(self, request: Request) -> Response:
         """`task` and `max_bytes` narrow it."""
         given = Fields({name: plain(value) for name, value in request.query_params.items()})
-        task, most = given.text("task") or "", given.integer("max_bytes", low=0)
-        return JSONResponse(await self._service.threads.slow(self._suggested, task, most))
+        wanted, most = task(given), given.integer("max_bytes", low=0)
+        return JSONResponse(await self._service.threads.slow(self._suggested, wanted, most))
 
     def _suggested(self, task: str, most_bytes: int | None) -> dict[str, Any]:
         file = self._service.config.suggestions

@@ -83,7 +83,7 @@ def sse(value: Any) -> bytes:
 
 def remarks(done: Done) -> list[str]:
     """What the model remarks on the request, in sentences."""
-    return list(done.extra.get("remarks", ()))
+    return list(done.extra.get("remarks") or ())
 
 
 def whole(

@@ -17,7 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from anyform.contract.errors import ContextExceeded, Fault, ModelAmbiguous, ModelNotFound, Unsupported, WorkerDied
+from anyform.contract.errors import (
+    ContextExceeded,
+    EngineMissing,
+    Fault,
+    ModelAmbiguous,
+    ModelNotFound,
+    Unsupported,
+    WorkerDied,
+)
 from anyform.contract.events import Done, Event, Progress
 from anyform.contract.model import LoadedModel
 from anyform.http import able, body, bridge, fault, form, pull, reply
@@ -137,9 +145,21 @@ class Service:
             raise await self.threads.slow(able.missed, self.runtime, absent, ask.jobs[0].task) from None
 
     async def _open(self, ask: reply.Ask, use: Use) -> LoadedModel:
-        """The model, held until it is closed. A refusal of one that does not do the task names those that do."""
-        try:
+        """The model, held until it is closed."""
+        async with self._able(ask):
             return await self.threads.slow(self.runtime.open, ask.model, ask.jobs[0], None, use, True)
+
+    async def require(self, ask: reply.Ask) -> None:
+        """Raise what is to be told before all else: the model is not here, or does not do the task."""
+        entry = await self.find(await self._named(ask))
+        async with self._able(ask):
+            await self.threads.slow(self.runtime.require_task, entry, ask.jobs[0].task)
+
+    @asynccontextmanager
+    async def _able(self, ask: reply.Ask) -> AsyncIterator[None]:
+        """A refusal of a model that does not do the task of *ask* names those that do."""
+        try:
+            yield
         except Unsupported as refusal:
             if "tasks" not in refusal.details:
                 raise
@@ -229,7 +249,11 @@ class Reply(Response):
     async def _answer(self, send: Send) -> None:
         ask = self._ask
         make = partial(ask.writer, self._head)
-        writer = await self._service.threads.quick(make) if ask.heavy else make()
+        try:
+            writer = await self._service.threads.quick(make) if ask.heavy else make()
+        except EngineMissing:  # no matter to whom asks a model that could not do it anyway
+            await self._service.require(ask)
+            raise
         async with self._service.events(ask, self._use, self._large) as source:
             if ask.stream:
                 await self._stream(source, writer, send)

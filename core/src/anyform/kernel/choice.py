@@ -27,8 +27,6 @@ from anyform.kernel.learned import Calibration, Learned, engine_key, engine_vers
 from anyform.kernel.plugins import Plugins
 from anyform.kernel.router import Candidate, Decision, Need, Verdict, called, rank
 
-PARALLEL = 4
-"""How many requests share a model unless the user says otherwise."""
 FEW = 4096
 """Below so many tokens for each of them, one at a time is better."""
 
@@ -127,7 +125,7 @@ class Choice:
     ) -> Candidate:
         if match.format not in (*info.reads, *info.converts):
             return Candidate(plugin=plugin, backend=info)
-        for parallel in (wanted.parallel,) if wanted.parallel else (PARALLEL, 1):
+        for parallel in (wanted.parallel,) if wanted.parallel else (info.parallel, 1):
             found = self._sized(plugin, info, match, metadata, need, replace(wanted, parallel=parallel))
             tokens = found.context.tokens if found.context else None
             if wanted.context or tokens is None or tokens >= min(FEW, metadata.context or FEW):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -17,6 +18,8 @@ MAX_FILES = 4096
 MAX_JSON = 16 << 20
 DEPTH = 4
 """Folders below a model's own that belong to it: onnx/, 1_Pooling/, language/region/name/quality/ of Piper's voices."""
+UNSHOWN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+"""Control characters, and bytes that are no UTF-8."""
 
 
 class FolderFiles:
@@ -80,13 +83,15 @@ def _named(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, os.stat_re
 
 
 def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Relative names, and what the disk says; hidden ones are skipped, and no more than MAX_FILES a folder are seen."""
+    """Relative names, and what the disk says, of no more than MAX_FILES a folder; those that are hidden, or that no
+    terminal and no JSON could show, are skipped.
+    """
     try:
         with os.scandir(folder) as entries:
             for count, entry in enumerate(sorted(entries, key=lambda entry: entry.name)):
                 if count >= MAX_FILES:
                     return
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or UNSHOWN.search(entry.name):
                     continue
                 if entry.is_file():
                     yield prefix + entry.name, entry.stat()

@@ -182,13 +182,13 @@ class Plugins:
 
     def ask_one(self, plugin: str, hook: str, **arguments: Any) -> Any:
         """The answer of *plugin*. Raises its Fault, or PluginFault around anything else that it raised."""
-        if not self.implements(plugin, hook):
+        if not self.implements(plugin, hook) or (manager := self._manager).get_plugin(plugin) is None:
             raise PluginFault(plugin, hook, "it is broken, absent, or does not implement the hook")
         if hook in ("list_backends", "find_devices", "detect_format", "validate"):
             arguments["tables"] = self.tables.get(plugin, {})
-        others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
+        others = [other for name, other in manager.list_name_plugin() if name != plugin and other is not None]
         try:
-            answers = self._manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
+            answers = manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
         except Fault:
             raise
         except Exception as error:

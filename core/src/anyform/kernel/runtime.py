@@ -246,7 +246,7 @@ class Runtime:
         entry = self.find(model)
         task = job.task if job is not None else None
         if task is not None:
-            self._require_task(entry, task)
+            self.require_task(entry, task)
         asked, rule = self._asked_of(entry, settings, use), self.rule(entry)
         wanted = self._wanted(entry, job, asked.settings)
         ask = Ask(
@@ -307,7 +307,8 @@ class Runtime:
         choice = self._choice(probe)
         return [choice.engine_state(plugin, info) for plugin, info in choice.backends()]
 
-    def _require_task(self, entry: Entry, task: str) -> None:
+    def require_task(self, entry: Entry, task: str) -> None:
+        """Raise Unsupported unless some form of the model does *task*; ModelNotFound if its files are gone."""
         if not (Path(entry.path) / entry.match.entry).exists():
             raise ModelNotFound(
                 f"the files of {entry.name} are gone: {entry.match.entry} is not in {entry.path}.", "Put them back."

@@ -66,7 +66,7 @@ class Catalogue:
 
     def recall(self, question: str, plugin: str, about: str, stamp: str) -> Any:
         with self._lock:
-            row = self._select((question, plugin, about))
+            row = self._select((question, plugin, _written(about)))
         if row is None or row[0] != self._stamp(plugin, stamp):
             return None
         try:
@@ -80,7 +80,8 @@ class Catalogue:
         except (TypeError, ValueError):  # what a plugin says is not JSON: it is asked again next time
             return
         with self._lock:
-            self._fresh[question, plugin, about] = (question, plugin, about, self._stamp(plugin, stamp), text)
+            key = (question, plugin, _written(about))
+            self._fresh[key] = (*key, self._stamp(plugin, stamp), text)
             if len(self._fresh) >= BATCH:
                 self._write()
 
@@ -202,3 +203,8 @@ def _revived(value: Any) -> Any:
     if cls is Finding:
         fields["severity"] = Severity(fields["severity"])
     return cls(**fields)
+
+
+def _written(path: str) -> str:
+    """*path* as SQLite can keep it: bytes of a name that are no UTF-8 are spelled."""
+    return path.encode("utf-8", "backslashreplace").decode()

@@ -22,7 +22,9 @@ class Use(IntEnum):
     """What can be done on this machine with a model of some format; the less, the better."""
 
     OWN = 0
-    """A backend runs it on a device that is made for such models and that is here: it has no other, and no trouble."""
+    """A backend runs it on a device that is made for such models and that is here: its own plugin looks for that
+    device, and it has no other, and no trouble.
+    """
     HERE = 1
     LATER = 2
     """Its backend says that it cannot be used here."""
@@ -117,9 +119,9 @@ def formats(plugins: Plugins) -> frozenset[str]:
 def uses(plugins: Plugins) -> dict[str, Use]:
     """Of each format that a backend reads or converts, what the best of them can do with it here."""
     found: dict[str, Use] = {}
-    for _, backends in plugins.ask_all("list_backends"):
+    for plugin, backends in plugins.ask_all("list_backends"):
         for info in backends:
-            own = not info.engine and "cpu" not in info.devices
+            own = plugins.implements(plugin, "find_devices") and not info.engine and "cpu" not in info.devices
             use = Use.LATER if info.trouble else Use.OWN if own else Use.HERE
             for name in (*info.reads, *info.converts):
                 found[name] = min(use, found.get(name, Use.NONE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
@@ -129,23 +129,31 @@ class Reader:
         """What *plugin* states of this machine, of which its answers may hang too; empty: it states nothing. Without
         a plugin: what all of them do.
         """
-        if self._marks is None:
-            asked = self.plugins.ask_all("list_backends")
-            self._marks = {name: marked(stated) for name, stated in asked if self.plugins.implements(name, "validate")}
-        return self._marks.get(plugin, "") if plugin else "".join(mark for _, mark in sorted(self._marks.items()))
+        marks = self._marks  # which another thread may clear meanwhile
+        if marks is None:
+            stated, tables = dict(self.plugins.ask_all("list_backends")), self.plugins.tables
+            asked = [name for name in self.plugins.names() if any(self.plugins.implements(name, h) for h in SETTLED)]
+            marks = {name: marked(stated.get(name, ()), tables.get(name, {})) for name in asked}
+            self._marks = marks
+        return marks.get(plugin, "") if plugin else "".join(mark for _, mark in sorted(marks.items()))
 
 
-def marked(backends: Iterable[BackendInfo]) -> str:
-    """What changes when that changes which backends say of the machine; empty where they say nothing of it."""
-    said = [(one.name, one.trouble, one.suggestions, sorted(one.options.items()), _times(one)) for one in backends]
-    told = [one for one in said if any(one[1:])]
+def marked(backends: object, table: Mapping[str, Any]) -> str:
+    """What changes when that changes which backends say of the machine, or the user in *table*; empty where nobody
+    says anything of it. *backends*: a plugin's answer, which may be wrong: whoever chooses a backend is told of that.
+    """
+    known = [one for one in backends if isinstance(one, BackendInfo)] if isinstance(backends, list | tuple) else []
+    said = [
+        (one.name, one.trouble, one.suggestions, sorted(map(repr, one.options.items())), _times(one)) for one in known
+    ]
+    told = [*(one for one in said if any(one[1:])), *table.items()]
     return f"|{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}" if told else ""
 
 
-def _times(backend: BackendInfo) -> list[int]:
+def _times(backend: BackendInfo) -> list[str]:
     """When the files were written that its options name, such as a library that may be replaced by a newer one."""
     paths = (value for value in backend.options.values() if isinstance(value, str) and os.path.isabs(value))
-    return [os.stat(path).st_mtime_ns for path in paths if os.path.isfile(path)]
+    return [stamp_of("", (path,)) for path in paths if os.path.isfile(path)]
 
 
 def stamp_of(folder: str, names: tuple[str, ...]) -> str:

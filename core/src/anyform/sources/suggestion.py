@@ -28,6 +28,8 @@ class Suggestion:
     why: str = ""
     backend: str = ""
     """The backend that suggests it for this machine; empty: nobody in particular."""
+    format: str = ""
+    """What its files are, as backends name what they read; empty: it is not said."""
 
 
 def suggestions(file: Path | None = None, task: str = "", most_bytes: int | None = None) -> list[Suggestion]:
@@ -56,12 +58,14 @@ def suggestions(file: Path | None = None, task: str = "", most_bytes: int | None
 def gathered(
     engines: Iterable[EngineState], file: Path | None = None, task: str = "", most_bytes: int | None = None
 ) -> tuple[list[Suggestion], list[str]]:
-    """`suggestions` of *file*, and those of every backend that can be used here, the smallest first, each name once.
+    """`suggestions` of *file*, and those of every backend that can be used here, each name once: first those that a
+    backend suggests, last those that nothing usable here reads, the smallest first of each.
 
     Beside them, in words, whose are left out, and why: a file that cannot be read costs only its own. Raises Invalid
     for *file*.
     """
-    found, troubles = suggestions(file, task, most_bytes), []
+    engines, troubles = tuple(engines), []
+    found = suggestions(file, task, most_bytes)
     for engine in engines:
         name, listed = engine.backend.name, engine.backend.suggestions
         try:
@@ -77,7 +81,15 @@ def gathered(
     by_name: dict[str, Suggestion] = {}
     for one in found:
         by_name.setdefault(one.name, one)
-    return sorted(by_name.values(), key=lambda one: one.size_bytes), troubles
+    unread = unreadable(engines, by_name.values())
+    return sorted(by_name.values(), key=lambda one: (not one.backend, one.name in unread, one.size_bytes)), troubles
+
+
+def unreadable(engines: Iterable[EngineState], found: Iterable[Suggestion]) -> frozenset[str]:
+    """Names of those of *found* that no backend that can be used here reads; who does not say a format is not told."""
+    usable = [engine.backend for engine in engines if not (engine.trouble or engine.missing)]
+    read = {name for backend in usable for name in (*backend.reads, *backend.converts)}
+    return frozenset(one.name for one in found if one.format and not one.backend and one.format not in read)
 
 
 def _suggestion(table: Mapping[str, Any]) -> Suggestion:
@@ -87,4 +99,5 @@ def _suggestion(table: Mapping[str, Any]) -> Suggestion:
         tasks=tuple(str(task) for task in tasks),
         size_bytes=round(float(table.get("size_gb", 0)) * GB),
         why=str(table.get("why", "")),
+        format=str(table.get("format", "")),
     )

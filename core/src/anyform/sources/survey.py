@@ -11,7 +11,7 @@ from anyform.contract.errors import Fault
 from anyform.contract.facts import FormatMatch, fact
 from anyform.contract.hooks import Place
 from anyform.kernel.entry import Entry, Spot
-from anyform.kernel.files import FolderFiles
+from anyform.kernel.files import UNSHOWN, FolderFiles
 from anyform.sources import detect
 from anyform.sources.naming import is_folders_own
 from anyform.sources.reader import Reader, together
@@ -67,7 +67,7 @@ def _below(place: Place, found: Sequence[detect.Found], lead: Lead) -> Iterator[
     owned = {part.partition("/")[0] for _, match in found for part in match.files if "/" in part}
     owned.update(place.skip)
     for child in _folders(place.path) if lead.below < DEPTH else ():
-        if child.name not in owned:
+        if child.name not in owned and not UNSHOWN.search(child.name):
             skip = tuple(name.partition("/")[2] for name in place.skip if name.startswith(f"{child.name}/"))
             name = f"{place.name}/{child.name}" if place.name else child.name
             yield replace(lead, place=replace(place, path=child, name=name, skip=skip), below=lead.below + 1)

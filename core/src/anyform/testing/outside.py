@@ -86,7 +86,8 @@ def _hooks(module: str, format_module: str, tables: str, *folders: str) -> list[
 
     importlib.import_module("anyform.workers.wire")
     before = set(sys.modules)
-    plugin, reader = Asked(module, json.loads(tables)), Asked(format_module)
+    plugin = Asked(module, json.loads(tables))
+    reader = plugin if format_module == module else Asked(format_module)
     for hook in ("list_backends", "find_devices"):
         plugin.ask_if_there(hook)
     for source in plugin.ask_if_there("list_sources"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 MEMORY = "MemTotal:        8000000 kB\nMemFree:          500000 kB\nMemAvailable:    6000000 kB\n"
@@ -16,6 +16,13 @@ MACHINES: Mapping[str, tuple[int, int]] = {
     "s390x": (22, 2),
 }  # fmt: skip
 """ELF's e_machine and class (1: 32 bits, 2: 64), also by what other systems call a machine."""
+
+FUNCTIONS = (
+    "abort", "clear_kv_cache", "createDefaultParam", "destroy", "get_kv_cache_size", "init", "is_running", "load_lora",
+    "load_prompt_cache", "release_prompt_cache", "run", "run_async", "set_chat_template", "set_cross_attn_params",
+    "set_function_tools",
+)  # fmt: skip
+"""Of the library, without their prefix; older ones lack the last."""
 
 Tree = Mapping[str, str]
 
@@ -60,14 +67,22 @@ def hidden(files: Tree, *, sys: bool = False) -> Tree:
     return {name: text for name, text in files.items() if not name.startswith(gone)}
 
 
-def library(path: Path, version: str = "1.2.3", machine: str = "", mark: str = "") -> Path:
+def library(
+    path: Path,
+    version: str = "1.2.3",
+    machine: str = "",
+    mark: str = "",
+    functions: Sequence[str] = FUNCTIONS,
+) -> Path:
     """Write what looks like librkllmrt.so to who reads its header and its texts, and cannot be loaded.
 
     *machine*: of MACHINES; empty: this one. *version*: empty leaves it out. *mark*: a text that it holds as well.
+    *functions*: those that its table of symbols names.
     """
     code, bits = MACHINES[machine or platform.machine().lower()]
     said = f"RKLLM SDK (version: {version} | target: Linux | build: a fake of tests)" if version else ""
     path.parent.mkdir(parents=True, exist_ok=True)
     head = b"\x7fELF" + bytes((bits, 1, 1)) + bytes(9) + struct.pack("<HH", 3, code)
-    path.write_bytes(head + bytes(64) + f"\0{said}\0{mark}\0".encode())
+    symbols = "".join(f"rkllm_{name}\0" for name in functions)
+    path.write_bytes(head + bytes(64) + f"\0{said}\0{mark}\0{symbols}".encode())
     return path

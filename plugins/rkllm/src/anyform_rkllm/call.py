@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from anyform.contract.errors import Invalid, Unsupported
 from anyform_rkllm.layout import Abi, Era, InputType, Mode
-from anyform_rkllm.options import SAMPLING
+from anyform_rkllm.options import MOST_TOKENS, SAMPLING
 
 if TYPE_CHECKING:
     from anyform_rkllm.run import Pictures, Run
 
 WHOLE = ("top_k", "mirostat")
 """What of SAMPLING is a whole number."""
+MOST_FLOAT = 3.4e38
+"""float32's, nearly."""
 FLOAT_BYTES = ctypes.sizeof(ctypes.c_float)
 
 
@@ -100,6 +102,8 @@ def _tokens(call: Call, tokens: Sequence[int]) -> None:
         ids = array("i", tokens)
     except (OverflowError, TypeError) as error:
         raise Invalid(f"the prompt has what is no token: {error}.") from error
+    if (least := min(ids)) < 0:  # which of the model's are too large is known where its tokenizer is
+        raise Invalid(f"the prompt has what is no token: {least}.")
     held = _kept(call, (ctypes.c_int32 * len(ids)).from_buffer(ids))
     call.input.input_type = InputType.TOKEN
     call.input.data.token_input.input_ids = ctypes.cast(held, ctypes.POINTER(ctypes.c_int32))
@@ -122,7 +126,7 @@ def _infer(abi: Abi, call: Call, run: Run, usual: Usual, cache_file: str) -> Non
     if abi.keeps_history:
         call.infer.keep_history = int(run.keep_history)
     if abi.samples_per_run:
-        call.infer.max_new_tokens = run.max_tokens or 0
+        call.infer.max_new_tokens = min(run.max_tokens or 0, MOST_TOKENS)
         if run.sampling:
             call.infer.sampling_params = _address(call, _sampling(abi, {**usual.sampling, **run.sampling}))
 
@@ -132,7 +136,10 @@ def _sampling(abi: Abi, values: Mapping[str, float]) -> Any:
 
 
 def number(name: str, value: float) -> float:
-    """*value* as the field *name* of SAMPLING wants it."""
+    """*value* as the field *name* of SAMPLING wants it. Raises Invalid for one that does not fit: C would bend it."""
+    most: float = MOST_TOKENS if name in WHOLE else MOST_FLOAT
+    if not abs(value) <= most:  # not: NaN does not fit either
+        raise Invalid(f"{name} is {value}.", f"The library takes numbers up to {most:g}.")
     return int(value) if name in WHOLE else float(value)
 
 
@@ -175,7 +182,7 @@ def _check_marks(abi: Abi, pictures: Pictures, usual: Usual) -> None:
 def _floats(call: Call, pictures: Pictures) -> Any:
     view = memoryview(pictures.embeddings)
     size = FLOAT_BYTES * pictures.count * pictures.tokens
-    wrong = view.format not in ("f", "<f", "B") or not view.c_contiguous or size <= 0 or not view.nbytes
+    wrong = view.format not in ("f", "B") or not view.c_contiguous or size <= 0 or not view.nbytes
     if wrong or view.nbytes % size:
         raise Invalid(
             f"{view.nbytes} bytes of {view.format!r} are no embeddings of {pictures.count} pictures "

@@ -13,7 +13,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fcntl import ioctl
 from functools import cache
 from termios import FIONREAD
@@ -25,6 +25,9 @@ LINE_BUFFERED = 1
 """_IOLBF of glibc and musl."""
 BUFFER_BYTES = 4096
 CHUNK_BYTES = 1 << 16
+LATE_S = 1.0
+"""How long a thread that was in the middle of printing is waited for. All of it passes at once where no other process
+was started meanwhile that has the descriptor, too."""
 MOST_BYTES = 1 << 20
 """Kept for reading; more goes on all the same."""
 LIBRARY = (b"rkllm", b"rknn")
@@ -53,20 +56,16 @@ class Printed:
 def printed() -> Iterator[Printed]:
     """Capture both descriptors inside the block. One block at a time in a process; others wait."""
     found = Printed()
-    with _one_at_a_time:
+    with _one_at_a_time, ExitStack() as after:  # each step of it is taken, whatever another raises
         _flush()
         _by_lines()
         streams = [_Stream(number, found) for number in (OUT, ERR) if _is_open(number)]
-        guard = _Guard(streams)
+        after.callback(_Guard(streams).end)
         for stream in streams:
+            after.callback(stream.restore)
             stream.begin()
-        try:
-            yield found
-        finally:
-            _flush()
-            for stream in streams:
-                stream.restore()
-            guard.end()
+        after.callback(_flush)
+        yield found
 
 
 class _Stream:
@@ -82,7 +81,7 @@ class _Stream:
         self._errors = os.dup(ERR) if _is_open(ERR) else os.dup(number)
         self.source, self._end = socket.socketpair()
         self._changed = threading.Condition()
-        self._passed, self._over = 0, False
+        self._passed, self._ended, self._over = 0, False, False
 
     def begin(self) -> None:
         os.dup2(self._end.fileno(), self._number)
@@ -97,12 +96,15 @@ class _Stream:
             ioctl(self.source, FIONREAD, waiting)
             target = self._passed + waiting[0]
             self._changed.wait_for(lambda: self._passed >= target)
+            self._changed.wait_for(lambda: self._ended, LATE_S)
             self._over = True
             self._changed.notify_all()
 
     def _pump(self) -> None:
         """To the end; that comes later where another process was started meanwhile, and still prints."""
         while data := self.source.recv(CHUNK_BYTES, socket.MSG_PEEK):
+            if len(data) == CHUNK_BYTES:  # more waits: a line that was cut off comes whole with it
+                data = data[: data.rfind(b"\n") + 1] or data
             for line in data.splitlines(keepends=True):
                 self._pass_on(line)
             with self._changed:
@@ -110,6 +112,8 @@ class _Stream:
                 self._passed += len(data)
                 self._changed.notify_all()
         with self._changed:
+            self._ended = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._over)
         self.source.close()
         os.close(self._own)
@@ -141,7 +145,13 @@ if not os.read(0, 1):
         self._process: subprocess.Popen[bytes] | None = None
         command = [sys.executable, "-I", "-S", "-c", self.SCRIPT, *map(str, sources)]
         try:
-            self._process = subprocess.Popen(command, stdin=wanted, stdout=ERR, pass_fds=sources)
+            self._process = subprocess.Popen(
+                command,
+                stdin=wanted,
+                stdout=ERR,
+                pass_fds=sources,
+                start_new_session=True,  # else Ctrl-C ends it, with a traceback
+            )
         except OSError as error:
             log.debug("nothing will print a crashing library's last words: %s", error)
         finally:

@@ -91,19 +91,19 @@ class Conversation:
         messages: Sequence[Message] = self.job.messages
         remarks = []
         if self._native:
-            engine.tools(retelling.system_text(messages), retelling.tools_json(self.tools), TOOL_RESPONSE)
             history.has_tools = True
+            engine.tools(retelling.system_text(messages), retelling.tools_json(self.tools), TOOL_RESPONSE)
             messages = retelling.without_system(messages) or messages
         elif history.has_tools:
             engine.tools("", "[]", "")
             history.has_tools = False
-        if self.tools and not self._native:
-            messages = tools_as_text(messages, self.tools)
         if len(messages) > 1:
             remarks.append(
                 f"{len(messages)} messages were told the model as one text: the library's chat template takes one, and "
                 "its history does not hold the others."
             )
+        if self.tools and not self._native:
+            messages = tools_as_text(messages, self.tools)
         return retelling.retold(messages, retelling.MARKER if self.sees else ""), remarks
 
 

@@ -53,7 +53,7 @@ def take(folder: Path | None = None, most: int = MOST_DOMAINS, count: int = 1, f
     *folder*: of the lock files; default: the user's own in the temporary folder. Raises LoadFailed where there are
     none, and where the folder is not this user's alone.
     """
-    own = _folder(folder or Path(tempfile.gettempdir()) / f"{FOLDER}-{os.getuid()}")
+    own = _folder(folder or _usual())
     held = Domain(first, [])
     try:
         for number in range(first, most):
@@ -76,6 +76,16 @@ def take(folder: Path | None = None, most: int = MOST_DOMAINS, count: int = 1, f
         f"{several} needed, and of the NPU's {most} others are taken by models that run now.",
         "Unload one, or say which to share: load option base_domain_id=0.",
     )
+
+
+def _usual() -> Path:
+    try:
+        return Path(tempfile.gettempdir()) / f"{FOLDER}-{os.getuid()}"
+    except OSError as error:
+        raise LoadFailed(
+            f"there is no folder for the locks of the NPU's memory domains: {error.strerror}.",
+            "Make /tmp writable, or give load option base_domain_id.",
+        ) from error
 
 
 def _folder(path: Path) -> int:
@@ -103,9 +113,11 @@ def _lock(folder: int, name: str) -> int | None:
         raise LoadFailed(f"{name} cannot be opened: {error.strerror}.", "Give load option base_domain_id.") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise LoadFailed(f"{name} cannot be locked: {error.strerror}.", "Give load option base_domain_id.") from error
     return descriptor
 
 

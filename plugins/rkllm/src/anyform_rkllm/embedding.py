@@ -12,6 +12,7 @@ from dataclasses import replace
 from anyform.contract.errors import ContextExceeded, Invalid, Unsupported
 from anyform.contract.events import Done, Finish, Usage, Vector
 from anyform.contract.jobs import Embed, Picture
+from anyform.text.words import Words
 from anyform_rkllm.engine import Engine, EngineFailed, Hidden, Run
 from anyform_rkllm.history import History
 from anyform_rkllm.layout import Mode
@@ -93,7 +94,8 @@ def _run(part: str | Sequence[int] | Picture, place: int, truncate: bool, prompt
         run = Run(tokens=checked(prompting.wording.words, part, name))
     used, most = len(run.tokens) or prompting.least(run.text), prompting.context - 1  # the library keeps one free
     if used > most and truncate and run.tokens:
-        return replace(run, tokens=run.tokens[:most], mode=Mode.HIDDEN)
+        tail = run.tokens[len(run.tokens) - _tail(part, prompting.wording.words) :]
+        return replace(run, tokens=[*run.tokens[: most - len(tail)], *tail][:most], mode=Mode.HIDDEN)
     if used > most:
         raise ContextExceeded(
             f"{name} has {used} tokens{'' if run.tokens else ' or more'}; context {prompting.context} takes {most}.",
@@ -102,6 +104,15 @@ def _run(part: str | Sequence[int] | Picture, place: int, truncate: bool, prompt
             context=prompting.context,
         )
     return replace(run, mode=Mode.HIDDEN)
+
+
+def _tail(part: str | Sequence[int], words: Words | None) -> int:
+    """How many tokens the tokenizer puts behind a text: the last one's state is the vector."""
+    if words is None or not isinstance(part, str):
+        return 0
+    plain, whole = (words.tokenize("x", affixes=affixes, special=False) for affixes in (False, True))
+    ends = range(len(whole), len(plain) - 1, -1)
+    return next((len(whole) - end for end in ends if whole[end - len(plain) : end] == plain), 0)
 
 
 def _wrong_dimensions(asked: int, width: int | None) -> Invalid:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anyform.contract.errors import Closed, ContextExceeded, LoadFailed, Unsupported
+from anyform.contract.errors import Closed, ContextExceeded, Invalid, LoadFailed, Unsupported
 from anyform.contract.model import Stop
 from anyform_rkllm import call as calls
 from anyform_rkllm import capture, domain, initlog
@@ -20,7 +20,7 @@ from anyform_rkllm.caller import Caller
 from anyform_rkllm.info import CONTEXT
 from anyform_rkllm.initlog import ContextLimit, Limits
 from anyform_rkllm.layout import Era
-from anyform_rkllm.options import SAMPLING, Options
+from anyform_rkllm.options import MOST_TOKENS, SAMPLING, Options
 from anyform_rkllm.run import (
     End,
     EngineBusy,
@@ -105,12 +105,12 @@ class Engine:
             )
         cache = run.cache_file or self.cache_file
         given = calls.build(self.abi, run, self._usual, cache)
-        running = Running(run, take, counts=not self.abi.samples_per_run)
+        running = Running(run, take, counts=not self.abi.samples_per_run, context=self.context)
         self._begin(running)
         try:
-            running.call = self._caller.start(partial(self._enter, running, given))
             if stop is not None:
                 stop.when_set(partial(self._aborter.abort, running))
+            running.call = self._caller.start(partial(self._enter, running, given))
             code = self._wait(running)
         finally:
             self._end(running)
@@ -194,7 +194,7 @@ class Engine:
             raise
         except BaseException:  # such as Ctrl-C, while the library goes on
             self._aborter.abort(running)
-            running.over.wait()
+            running.call.wait()
             raise
 
     def _end(self, running: Running) -> None:
@@ -254,7 +254,7 @@ def start(
 
     *board*: whose fast CPUs are used. *version*: the library's, as its file has it; None: the binding's.
     *first_domain*: 1 beside an encoder that is on the NPU too: see domain.py. Blocks for seconds to minutes.
-    Raises Invalid, Unsupported, LoadFailed (ContextLimit, WrongPlatform), OldRuntime, OutOfMemory.
+    Raises Invalid, Unsupported (WrongPlatform), LoadFailed (ContextLimit), OldRuntime, OutOfMemory.
     """
     start = _Start(
         binding, str(model), options or Options(), board, binding.version if version is None else version, first_domain
@@ -278,6 +278,8 @@ class _Start:
     first_domain: int
 
     def made(self, context: int) -> Engine:
+        if not 0 < context <= MOST_TOKENS:
+            raise Invalid(f"context is {context}.", f"It must be from 1 to {MOST_TOKENS}.")
         opened = self._opened()
         try:
             param = self._param(opened, context)

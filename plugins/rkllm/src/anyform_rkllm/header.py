@@ -41,6 +41,7 @@ MAX_DIRECTORY: Final = 1 << 28
 BLOCK: Final = 1 << 18
 """Bytes that are in memory at once."""
 TAIL_BYTES: Final = 64
+TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
 TRAILER = re.compile(rb"rkllm-toolkit version: ?([\x21-\x7e]{1,32})[\s\0]*\Z")
 VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}(b\d{1,4})?")
 
@@ -96,6 +97,9 @@ class Header:
     trailer: str | None = None
     """What the file's end says of the toolkit, which may be `unknown`; None: nothing."""
 
+    text: bool = False
+    """Whether it begins with nothing but printable ASCII, as no model does."""
+
     @property
     def known(self) -> bool:
         """Whether the first numbers are those of an RKLLM file."""
@@ -139,7 +143,8 @@ def _read(path: str, size: int, mtime_ns: int) -> Header:
                 trouble, cut = "the file ends within it", True
     return Header(
         size=size, magic=first.magic, version=first.version, tensors=first.tensors, keys=first.keys,
-        first_key=first.first_key, directory=directory, trouble=trouble, cut=cut, local=True, trailer=trailer,
+        first_key=first.first_key, text=first.text, directory=directory, trouble=trouble, cut=cut, local=True,
+        trailer=trailer,
     )  # fmt: skip
 
 
@@ -148,7 +153,8 @@ def _first(data: bytes, size: int) -> Header:
         return Header(size=size, magic=data[:4])
     magic, version, tensors, keys = FIRST.unpack_from(data)
     (length,) = UINT64.unpack_from(data, FIRST.size)
-    return Header(size=size, magic=magic, version=version, tensors=tensors, keys=keys, first_key=length)
+    text = TEXT.fullmatch(data) is not None
+    return Header(size=size, magic=magic, version=version, tensors=tensors, keys=keys, first_key=length, text=text)
 
 
 def _trailer(file: FileIO, size: int) -> str | None:

@@ -20,7 +20,11 @@ BACKEND = BackendInfo(
     tasks=("chat", "complete", "embed"),
     devices=(KIND,),
     install=INSTALL,
+    parallel=1,
     features=("tools", "thinking", "vision"),
     local_options=("library", "stand_in", "platform", "loras", "prompt_cache", "vision"),
-    reductions=(Reduction(context_factor=0.5, why="half the context, which the model may not have been made for"),),
+    reductions=(
+        Reduction(context_factor=0.5, why="half the context, which the model may not have been made for"),
+        Reduction(context_factor=0.5, why="a quarter of the context, which the model may not have been made for"),
+    ),
 )

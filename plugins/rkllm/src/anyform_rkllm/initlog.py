@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from anyform.contract.errors import EngineMissing, Fault, LoadFailed, OutOfMemory
+from anyform.contract.errors import Area, EngineMissing, Fault, LoadFailed, OutOfMemory, Unsupported
+from anyform.contract.facts import Severity
 
 MOST_WARNINGS = 8
 LAST_LINES = 8
@@ -35,15 +36,17 @@ class Limits:
 
 
 class ContextLimit(LoadFailed):
-    """A context over the model's own. details: context, limit."""
+    """A context over the model's own. details: context, limit.
 
-    code = "rkllm.context_limit"
+    It has the code of LoadFailed: one that the plugin alone knows is none of a LoadFailed to the process that reduces.
+    """
 
 
-class WrongPlatform(LoadFailed):
-    """A model that was converted for another board."""
+class WrongPlatform(Unsupported):
+    """A model that was converted for another board: nothing less of it runs here."""
 
     code = "rkllm.wrong_platform"
+    area, severity = Area.MODEL, Severity.CRITICAL
 
 
 class OldRuntime(EngineMissing):
@@ -92,10 +95,11 @@ def notes(told: Limits, version: str = "", text: str = "") -> tuple[str, ...]:
 def refusal(text: str, model: str, code: int = -1) -> Fault:
     """Why the library did not start, by what it printed. *model*: its file; *code*: what rkllm_init returned.
 
-    LoadFailed and OutOfMemory, which are tried again with less, save for what less cannot help: EngineMissing.
+    LoadFailed and OutOfMemory, which are tried again with less, save for what less cannot help: Unsupported and
+    EngineMissing.
     """
     for pattern, made in _REFUSALS:
-        if found := re.search(pattern, text, re.IGNORECASE):
+        if found := re.search(pattern, text, re.IGNORECASE | re.MULTILINE):
             return made(found, text, model)
     said = " | ".join(last(text))
     return LoadFailed(
@@ -163,8 +167,8 @@ def _memory(found: re.Match[str], text: str, model: str) -> Fault:
 
 _REFUSALS: Sequence[tuple[str, Callable[[re.Match[str], str, str], Fault]]] = (
     (r"max_context\[(\d{1,18})\] must be less than the model's max_context_limit\[(\d{1,18})\]", _context),
-    (r"[^\n]*target[_ ]platform[^\n]*(?:not match|mismatch)[^\n]*", _platform),
-    (r"[^\n]*runtime version is lower than[^\n]*toolkit[^\n]*", _old),
+    (r"^[^\n]*target[_ ]platform[^\n]*(?:not match|mismatch)[^\n]*", _platform),
+    (r"^[^\n]*runtime version is lower than[^\n]*toolkit[^\n]*", _old),
     (
         r"failed to (?:m|c)?alloc\w*|failed to allocate|cannot allocate memory|can not create weight memory"
         r"|iommu|bad_alloc|out of memory|(?:m|c)alloc(?:ate)? fail",

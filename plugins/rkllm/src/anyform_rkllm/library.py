@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,9 @@ MOST_BYTES = 256 << 20
 """Of the file that are searched; Rockchip's has a few MB."""
 BLOCK_BYTES = 1 << 20
 VERSION = re.compile(rb"RKLLM SDK \(version:\s{0,4}([\w.+-]{1,32})(?=[\s|)])")
+FUNCTION = re.compile(rb"rkllm_([A-Za-z]\w{2,40})\0")
+"""A function of the library, as tables of symbols name it."""
+MOST_FUNCTIONS = 256
 MARKER = b"anyform_rkllm_stand_in"
 OVERLAP = 128
 """Bytes of a block that the next begins with: none of the above is longer."""
@@ -42,6 +46,8 @@ class Library:
     bits: int = 0
     stand_in: bool = False
     """Whether it is what the tests build in place of Rockchip's."""
+    functions: frozenset[str] = frozenset()
+    """Of the library's functions those that it names, without their prefix."""
 
 
 def find(root: Path, setting: Path | None = None) -> Library | None:
@@ -80,13 +86,16 @@ def _look(path: str, size: int, mtime_ns: int) -> Library:
         machine, bits = _elf(file.read(20))
         if not machine:
             return Library(path=path)
-        version, marked = _texts(file)
-    return Library(path=path, version=version, machine=machine, bits=bits, stand_in=marked)
+        version, marked, functions = _texts(file)
+    return Library(path=path, version=version, machine=machine, bits=bits, stand_in=marked, functions=functions)
 
 
-def _texts(file: BinaryIO) -> tuple[str, bool]:
-    """(version, whether it is the stand-in). In blocks: a mapped file that is replaced meanwhile ends the process."""
+def _texts(file: BinaryIO) -> tuple[str, bool, frozenset[str]]:
+    """(version, whether it is the stand-in, functions). In blocks: a mapped file that is replaced meanwhile ends the
+    process.
+    """
     version, marked, kept = "", False, b""
+    functions: set[str] = set()
     for _ in range(MOST_BYTES // BLOCK_BYTES):
         block = file.read(BLOCK_BYTES)
         if not block:
@@ -94,8 +103,10 @@ def _texts(file: BinaryIO) -> tuple[str, bool]:
         data = kept + block
         found = None if version else VERSION.search(data)
         version = found.group(1).decode("ascii", "replace") if found else version
+        room = MOST_FUNCTIONS - len(functions)
+        functions.update(name.group(1).decode("ascii") for name in islice(FUNCTION.finditer(data), room))
         marked, kept = marked or MARKER in data, data[-OVERLAP:]
-    return version, marked
+    return version, marked, frozenset(functions)
 
 
 def _elf(head: bytes) -> tuple[str, int]:

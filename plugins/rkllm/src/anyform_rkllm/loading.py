@@ -16,6 +16,7 @@ from anyform_rkllm.layout import Era
 from anyform_rkllm.model import RkllmModel
 from anyform_rkllm.options import Options
 from anyform_rkllm.prompting import Prompting
+from anyform_rkllm.vision.finding import NPU
 from anyform_rkllm.wording import Way, Wording
 
 if TYPE_CHECKING:
@@ -39,12 +40,22 @@ def load(plan: Plan, options: Options, binding: Binding, *, stand_in: bool) -> R
         home, by_library=options.template == "library", chats=chats, blanks=binding.abi.era >= Era.V120
     )
     wanted = sampling.own(wording.defaults(home)) | options.sampling
-    options = replace(options, **{name: _typed(name, value) for name, value in wanted.items()})
+    given = sampling.whole(wanted, words.words.size if words.words else None)
+    typed = {name: _typed(name, value) for name, value in given.items()}
+    options = replace(options, **{**dict.fromkeys(wanted), **typed})
     platform = chip(options.platform)
     options, sight, unseeing = _sight(plan, options, platform)
     board = BOARDS.get(platform)
+    # Each run is told its most tokens. Before 1.3 they are counted here, and the library's own would end it sooner.
+    told = replace(options, max_new_tokens=None)
     started = engine.start(
-        binding, path, context=plan.settings.context, options=options, board=board, version=binding.version
+        binding,
+        path,
+        context=plan.settings.context,
+        options=told,
+        board=board,
+        version=binding.version,
+        first_domain=int(sight is not None and sight.path.suffix.lower() == NPU),
     )
     try:
         if words.way in (Way.TEXT, Way.PLAIN):

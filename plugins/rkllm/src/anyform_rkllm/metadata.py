@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
@@ -35,7 +34,7 @@ def extract(files: ModelFiles, match: FormatMatch) -> Metadata:
     """Metadata of a match; fields that nothing tells are None or empty, also in a broken file.
 
     `extra` has platforms (chips), optimization, hybrid_ratio, toolkit, base_model, sources (fact -> header, trailer,
-    sidecar, name or default), context_stated, trained_context (what the original was trained for), tokenizer (file
+    sidecar, name or default), context_stated, original_context (what the original was trained for), tokenizer (file
     names), chat_template (whether one lies beside it), vision_encoder and vision_bytes, and from config.json layers,
     heads, kv_heads, key_length, value_length, embedding_length, feed_forward_length and what else it has of the
     network, special_tokens, sampling.
@@ -57,10 +56,10 @@ class _Reading:
         self.tokenizer = files.json(self._listed("tokenizer_config.json"))
         self.meta = sidecar.meta(files.json(self._listed(sidecar.META)))
         self.names = names(files, match)
+        self.template = templates(self.files, self.home, self.tokenizer).get("default", "")
         self.sources: dict[str, str] = {}
 
     def metadata(self) -> Metadata:
-        template = templates(self.files, self.home, self.tokenizer).get("default", "")
         encoder = next(iter(finding.encoders(self.match.files)), "")
         base = self._base()
         context = self._said("context") or CONTEXT
@@ -69,7 +68,7 @@ class _Reading:
             "base_model": base,
             "context_stated": self.sources["context"] != DEFAULT,
             "tokenizer": [file for file in self.match.files if PurePosixPath(file).name in sidecar.TOKENIZERS],
-            "chat_template": bool(template),
+            "chat_template": bool(self.template),
             "vision_encoder": encoder,
             "vision_bytes": sum(self.files.files.get(file, 0) for file in (encoder, *self._outer(encoder)) if encoder),
         }  # fmt: skip
@@ -85,7 +84,7 @@ class _Reading:
             quantization=self._said("quantization") or "",
             vocab_size=self._vocabulary(),
             weight_bytes=self.files.files.get(self.match.entry) or None,
-            features=self._features(template, encoder, base),
+            features=self._features(encoder, base),
             tensors=self.header.tensors if self.header.known else None,
             tokenizer=facts.said(self.tokenizer.get("tokenizer_class")),
             license=facts.license(self.files, self.home),
@@ -105,7 +104,7 @@ class _Reading:
 
     def _shape(self) -> dict[str, Any]:
         found = self.config.shape() | {
-            "trained_context": self.config.context,
+            "original_context": self.config.context,
             "special_tokens": facts.special(self.config, self.generation),
             "sampling": facts.sampling(self.generation),
         }
@@ -159,13 +158,16 @@ class _Reading:
         if pooled or EMBEDS.search(base):
             return ("embed",)
         # A reranker scores by the likelihood of "yes", which the library does not tell.
-        return ("complete",) if RANKS.search(base) else ("chat", "complete", "embed")
+        if RANKS.search(base):
+            return ("complete",)
+        # The library puts a text into its chat template, unless there is a tokenizer, or a template that goes over it.
+        return ("chat", "complete", "embed") if self._listed("tokenizer.json") or self.template else ("chat",)
 
-    def _features(self, template: str, encoder: str, base: str) -> tuple[str, ...]:
+    def _features(self, encoder: str, base: str) -> tuple[str, ...]:
         chats = "chat" in self._tasks(base)
         found = {
-            "tools": chats and uses_tools(template),
-            "thinking": chats and (thinks(template) if template else bool(THINKS.search(base))),
+            "tools": chats and uses_tools(self.template),
+            "thinking": chats and (thinks(self.template) if self.template else bool(THINKS.search(base))),
             "vision": bool(encoder),
         }
         return tuple(feature for feature, there in found.items() if there)
@@ -183,9 +185,3 @@ def names(files: ModelFiles, match: FormatMatch) -> list[Name]:
     own = PurePosixPath(match.entry)
     parents = [part for part in reversed(own.parent.parts) if part != "."]
     return [name.parse(part) for part in (own.stem, *parents[:2], files.path.name)]
-
-
-def shown(extra: Mapping[str, Any]) -> str:
-    """A conversion in a clause, for findings and users: `RK3588, toolkit 1.2.3`."""
-    chips, toolkit = extra.get("platforms") or (), extra.get("toolkit")
-    return ", ".join([*chips, *([f"toolkit {toolkit}"] if toolkit else [])])

@@ -19,17 +19,18 @@ LEAST_CONTEXT, MOST_CONTEXT = 256, 16 << 10
 GENERIC = frozenset({"", "model", "llm", "rkllm", "language", "language-model", "language_model", "decoder"})
 """Names that say nothing: the folder's serves instead."""
 
-_BEFORE, _AFTER = r"(?<![A-Za-z0-9.])", r"(?![A-Za-z0-9])"
+_BEFORE, _AFTER = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 PLATFORM = re.compile(rf"{_BEFORE}(?:rk|rv)\d{{4}}[a-z]?{_AFTER}", re.I)
 WEIGHTS = re.compile(
     rf"{_BEFORE}(?:(?P<numbers>w\d{{1,2}}a\d{{1,2}})(?:[-_]?(?P<group>g\d{{2,4}}))?|(?P<plain>fp16|float16))"
     rf"(?:[-_]level[-_]?\d)?{_AFTER}",
     re.I,
 )
-OPTIMIZATION = re.compile(rf"{_BEFORE}opt(?:imization)?[-_]?(?:level[-_]?)?(?P<level>\d){_AFTER}", re.I)
-HYBRID = re.compile(rf"{_BEFORE}hybrid[-_]?(?:ratio|rate)?[-_]?(?P<ratio>[01](?:\.\d{{1,3}})?)(?!\d)", re.I)
+OPTIMIZATION = re.compile(rf"{_BEFORE}opt(?:imization)?[-_]?(?:level[-_]?)?(?P<level>\d)(?!\.\d){_AFTER}", re.I)
+"""Not the models called OPT: opt-1.3b, opt-125m."""
+HYBRID = re.compile(rf"{_BEFORE}hybrid[-_]?(?:ratio|rate)?[-_]?(?P<ratio>[01](?:\.\d{{1,3}})?){_AFTER}", re.I)
 TOOLKIT = re.compile(
-    rf"{_BEFORE}(?P<word>rkllm[-_]?(?:toolkit[-_]?)?)?v?(?P<version>\d{{1,2}}\.\d{{1,2}}\.\d{{1,3}}(?:b\d{{1,2}})?)"
+    rf"{_BEFORE}(?<!\d\.)(?P<word>rkllm[-_]?(?:toolkit[-_]?)?)?v?(?P<version>\d{{1,2}}\.\d{{1,2}}\.\d{{1,3}}(?:b\d{{1,2}})?)"
     rf"(?!\.?\d){_AFTER}",
     re.I,
 )
@@ -42,6 +43,8 @@ PARAMETERS = re.compile(
     r"(?<![A-Za-z0-9.])(?:(?P<experts>\d{1,2})x)?(?P<count>\d{1,4}(?:[._]\d{1,3})?)(?P<unit>[bm])(?![A-Za-z0-9])", re.I
 )
 UNITS = {"b": 10**9, "m": 10**6}
+PART = re.compile(r"(?<=.)[-_]llm\Z", re.I)
+"""How the vendor's examples mark what is not the encoder of pictures: `Qwen3-VL-2B_llm_w8a8_rk3588`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,7 @@ def parse(name: str) -> Name:
     weights = WEIGHTS.search(text)
     optimization, hybrid = OPTIMIZATION.search(text), HYBRID.search(text)
     sure = [mark for mark in (*PLATFORM.finditer(text), weights, optimization, hybrid, WORD.search(text)) if mark]
-    toolkit, mark = _toolkit(text, min((mark.start() for mark in sure), default=len(text)))
+    toolkit, mark = _toolkit(_without(text, sure), min((mark.start() for mark in sure), default=len(text)))
     marks = [*sure, *([mark] if mark else [])]
     first = min((mark.start() for mark in marks), default=len(text))
     context, mark = _context(text, first)
@@ -129,6 +132,14 @@ def _quantization(found: re.Match[str] | None) -> str:
     return "_".join(part.upper() for part in (found["numbers"], found["group"]) if part)
 
 
+def _without(text: str, marks: list[re.Match[str]]) -> str:
+    """*text* with blanks for what *marks* say of the conversion: a version may follow after a dot."""
+    for mark in marks:
+        if not WORD.fullmatch(mark.group()):
+            text = text[: mark.start()] + " " * len(mark.group()) + text[mark.end() :]
+    return text
+
+
 def _toolkit(text: str, first: int) -> tuple[str, re.Match[str] | None]:
     """The toolkit's version and where it stands. Three numbers alone count only behind what is said of the conversion,
     where *first* is: a model may have a version too.
@@ -156,7 +167,9 @@ def _context(text: str, first: int) -> tuple[int | None, re.Match[str] | None]:
 def _parts(text: str, spans: list[tuple[int, int]]) -> tuple[str, str]:
     """(base, rest): what stands before the first of *spans*, else the first piece between; and all that follows."""
     pieces = [piece for piece in _between(text, spans) if piece]
-    return (pieces[0], "-".join(pieces[1:])) if pieces else ("", "")
+    if not pieces:
+        return "", ""
+    return (PART.sub("", pieces[0]) if spans else pieces[0]), "-".join(pieces[1:])
 
 
 def _between(text: str, spans: list[tuple[int, int]]) -> Iterator[str]:

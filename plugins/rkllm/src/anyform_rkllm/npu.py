@@ -24,7 +24,7 @@ BOUND = "sys/bus/platform/drivers/{driver}/*/uevent"
 LEGACY = "dev/rknpu"
 """The device file of drivers that are no part of DRM."""
 VERSIONS = ("sys/module/rknpu/version", "sys/kernel/debug/rknpu/version")
-LOOKED = (TREES[0], RENDERERS, LEGACY, ACCELERATORS)
+LOOKED = (TREES[0], "sys/class/drm", "sys/class/accel", LEGACY)
 """What users are told was looked at."""
 
 Uevent = Mapping[str, str]

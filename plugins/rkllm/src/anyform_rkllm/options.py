@@ -18,6 +18,8 @@ MOST_CPUS = 32
 """enabled_cpus_mask has a bit for each."""
 MOST_DOMAINS = 16
 """How many places for models are looked for; none is documented. That of the driver (rknpu_drv.h) is 16."""
+MOST_TOKENS = (1 << 31) - 1
+"""As the library counts them."""
 LEVELS = (0, 1, 2)
 _SIZE = re.compile(r"[0-9]{1,4}(?:x[0-9]{1,4})?", re.ASCII | re.IGNORECASE)
 _MASK = re.compile(r"0[xX][0-9a-fA-F]{1,8}")
@@ -49,8 +51,6 @@ class Options:
     """Whether the library of the tests, which computes nothing, may be loaded."""
     platform: str = ""
     """The board, such as RK3588, where it cannot be read. Default: what the device tree says."""
-    root: str = "/"
-    """The folder below which the machine's /proc, /sys and /dev are looked for."""
     max_new_tokens: int | None = None
     """The most tokens of an answer that says nothing of it. Default: the context."""
     loras: Mapping[str, Lora] = field(default_factory=dict)
@@ -222,7 +222,6 @@ _CHECKS: Mapping[str, option.Check] = {
     "library": _library,
     "stand_in": truth,
     "platform": _text,
-    "root": _path,
     "max_new_tokens": whole(1),
     "loras": _loras,
     "lora": _text,
@@ -231,7 +230,7 @@ _CHECKS: Mapping[str, option.Check] = {
     "cpus": _cpus,
     "embed_flash": truth,
     "base_domain_id": whole(0, MOST_DOMAINS - 1),
-    "n_keep": whole(-1),
+    "n_keep": whole(-1, MOST_TOKENS),
     "template": one_of(TEMPLATES),
     "temperature": amount,
     "top_k": whole(1),

@@ -62,8 +62,9 @@ def extract_metadata(files: ModelFiles, match: FormatMatch) -> Metadata:
 
 @hookimpl
 def estimate_memory(backend: BackendInfo, metadata: Metadata, settings: Settings) -> MemoryEstimate:
-    from anyform_rkllm import memory
+    from anyform_rkllm import fit, memory
 
+    fit.check(backend, metadata)
     return memory.estimate(metadata, settings)
 
 

@@ -16,6 +16,7 @@ from anyform_rkllm import retelling, sampling
 from anyform_rkllm.call import text as encoded
 from anyform_rkllm.conversation import Conversation
 from anyform_rkllm.engine import Run
+from anyform_rkllm.layout import Era
 from anyform_rkllm.wording import Way, Wording
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>")
 
 class Sight(Protocol):
     """What `vision.Encoder` is."""
+
+    @property
+    def tokens_per_picture(self) -> int:
+        """How much of the context each takes."""
 
     def check(self, count: int, prompt_tokens: int, context: int) -> None:
         """Raise ContextExceeded where pictures and text do not fit."""
@@ -89,6 +94,7 @@ class Prompting:
                 "Put the model's vision encoder beside it, or name it with --option vision=FILE.",
                 param="messages",
             )
+        self._check_pictures(job, len(seen))
         if self.wording.way is Way.PLAIN:
             raise Unsupported("this model takes no conversations.", "Ask for a completion, or for embeddings.")
         if self.wording.way is Way.LIBRARY or (seen and self.wording.way is Way.TOKENS):
@@ -174,20 +180,29 @@ class Prompting:
             run = Run(tokens=chat_tokens(words, text))
         else:
             legible(text, "conversation")
-            run = Run(text=text.removeprefix(self.wording.adds_bos), pictures=self._encoded(seen, text))
-        used, exact = (len(run.tokens), True) if run.tokens else (self.least(text), False)
-        return self._conversing(job, run, dialect, used, exact, text, () if words else ENDS, form.stops)
+            run = Run(text=text.removeprefix(self.wording.adds_bos))
+        if seen and text.count(retelling.MARKER) != len(seen):
+            raise Invalid(
+                f"the conversation has {len(seen)} pictures, and {retelling.MARKER}, which stands for one, "
+                f"{text.count(retelling.MARKER)} times in the model's chat template's words.",
+                f"Write no {retelling.MARKER} yourself; or load it with --option template=library.",
+                param="messages",
+            )
+        exact = not run.text
+        used = len(run.tokens) if exact else self._used(seen, self.least(text))
+        asked = self._conversing(job, run, dialect, used, exact, text, () if words else ENDS, form.stops)
+        return self._showing(asked, seen)
 
     def _by_library(self, job: Chat, seen: Sequence[bytes]) -> Asked:
         """By the library's template."""
         conversation = Conversation(job=job, abi=self.abi, sees=bool(seen))
         for message in job.messages:
-            legible(message.text, "message")
-        used = sum(self.least(message.text) for message in job.messages)
+            legible(retelling.said(message, retelling.MARKER if seen else ""), "message")
+        used = self._used(seen, sum(self.least(message.text) for message in job.messages))
         source = self.wording.source
         dialect = dialect_of(source, knows_tools=not source or uses_tools(source))
-        run = Run(thinking=job.thinking is True and self.abi.has_roles, pictures=self._encoded(seen, " x" * used))
-        asked = self._conversing(job, run, dialect, used, False, "", ENDS, ())
+        run = Run(thinking=job.thinking is True and self.abi.has_roles)
+        asked = self._showing(self._conversing(job, run, dialect, used, False, "", ENDS, ()), seen)
         return replace(asked, conversation=conversation, remarks=tuple(conversation.unheard()))
 
     def _conversing(
@@ -215,12 +230,33 @@ class Prompting:
             visible=words.ids_of(dialect.markers) if words else frozenset(),
         )
 
-    def _encoded(self, seen: Sequence[bytes], text: str) -> Pictures | None:
-        if not seen:
-            return None
-        assert self.sight is not None
-        self.sight.check(len(seen), self.least(text), self.context)
-        return self.sight.encode(seen)
+    def _check_pictures(self, job: Chat, count: int) -> None:
+        """Raise Unsupported for pictures that the library cannot be told of in their order."""
+        if count > 1 and self.abi.era < Era.V121:
+            raise Unsupported(
+                f"librkllmrt.so {self.abi.name} takes one picture, and there are {count}.",
+                "Send one; a library since 1.2.1 takes several.",
+                param="messages",
+            )
+        if count and retelling.pictures([one for one in job.messages if one.role in ("system", "developer")]):
+            raise Unsupported(
+                "a picture in a message of the system cannot be told to the library.",
+                "Send it in a message of the user.",
+                param="messages",
+            )
+
+    def _used(self, seen: Sequence[bytes], used: int) -> int:
+        """*used* tokens of text and those of the pictures. Raises ContextExceeded."""
+        if not seen or self.sight is None:
+            return used
+        self.sight.check(len(seen), used, self.context)
+        return used + len(seen) * self.sight.tokens_per_picture
+
+    def _showing(self, asked: Asked, seen: Sequence[bytes]) -> Asked:
+        """*asked* with its pictures, encoded last of all: that takes seconds on a board."""
+        if not seen or self.sight is None:
+            return asked
+        return replace(asked, run=replace(asked.run, pictures=self.sight.encode(seen)))
 
     def _drawing(self, generation: Generation) -> sampling.Drawing:
         words = self.wording.words
@@ -238,24 +274,20 @@ class Prompting:
         )
 
     def _limit(self, used: int, exact: bool, generation: Generation) -> int:
-        """How many tokens may be generated. Raises ContextExceeded where they and the prompt are over the context."""
+        """How many tokens may be generated. Raises ContextExceeded where the prompt leaves no room for one."""
         if used == 0 and exact:
             raise Invalid("the prompt is empty.", "Send at least one token of text.")
-        wanted = generation.max_tokens
-        least = 1 if wanted is None else wanted
-        if used + least > self.context:
+        wanted = self.most if generation.max_tokens is None else generation.max_tokens
+        if used > self.context or (used == self.context and generation.max_tokens != 0):
             many = f"{used} tokens" if exact else f"{used} tokens or more"
-            answer = f" and max_tokens is {wanted}" if wanted and used < self.context else ""
             raise ContextExceeded(
-                f"the prompt has {many}{answer}; the context has {self.context}, for prompt and answer together.",
-                "Shorten the prompt or ask for fewer tokens; a larger context needs a model that was converted for it.",
+                f"the prompt has {many}; the context has {self.context}, for prompt and answer together.",
+                "Shorten the prompt; a larger context needs a model that was converted for it.",
                 prompt_tokens=used,
                 context=self.context,
             )
-        if wanted is not None:
-            return wanted
         room = self.context - used
-        return room if self.most is None else min(room, self.most)
+        return room if wanted is None else min(room, wanted)
 
 
 def _parser(job: Chat, dialect: Dialect, prompt: str, index: int) -> AnswerParser:

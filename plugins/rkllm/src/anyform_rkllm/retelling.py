@@ -86,4 +86,6 @@ def _is_system(message: Message) -> bool:
 
 
 def _line(message: Message, marker: str) -> str:
-    return f"{_NAMES.get(message.role, message.role.capitalize())}: {said(message, marker)}"
+    """Its further lines are indented: none of them is to be taken for what another said."""
+    text = "\n  ".join(said(message, marker).splitlines())
+    return f"{_NAMES.get(message.role, message.role.capitalize())}: {text}"

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import threading
 from collections.abc import Callable
+from math import isfinite
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -25,17 +26,18 @@ PATIENCE_S = 10.0
 """How long an abort may take once there are tokens; then the library is held to be stuck."""
 PROMPT_PATIENCE_S = 120.0
 """The same before the first token: nothing says that the library looks for an abort while it reads a prompt."""
-MOST_WIDTH = 1 << 20
-"""Of a hidden state, and of their number; more is memory that was misread."""
+MOST_WIDTH = 1 << 16
+"""Of a hidden state; more is memory that was misread, as are more states than the context has tokens."""
 FLOAT_BYTES = ctypes.sizeof(ctypes.c_float)
 
 
 class Running:
     """One run."""
 
-    def __init__(self, run: Run, take: Take, counts: bool) -> None:
+    def __init__(self, run: Run, take: Take, *, counts: bool, context: int) -> None:
         """*counts*: whether max_tokens are counted here, since the library cannot be told."""
         self._take, self._most, self._counts = take, run.max_tokens, counts
+        self.context = context
         self.wants_hidden = run.mode == Mode.HIDDEN
         self.tokens = 0
         self.finished = self.failed = False
@@ -160,7 +162,7 @@ class Callback:
             running.failed = True
         elif running.wants_hidden:
             if result and result.contents.last_hidden_layer.hidden_states:
-                running.hidden = _hidden(result.contents.last_hidden_layer)
+                running.hidden = _hidden(result.contents.last_hidden_layer, running.context)
         elif not running.aborting and result and _is_token(result.contents, state):
             told = result.contents
             if not running.token(ctypes.string_at(told.text) if told.text else b"", told.token_id):
@@ -172,20 +174,25 @@ def _is_token(told: Any, state: int) -> bool:
     return state == State.WAITING or (state == State.NORMAL and bool(told.text))
 
 
-def _perf(told: Any) -> Perf:
+def _perf(told: Any) -> Perf | None:
+    """None where one of the figures is none: negative, or no number. That memory is unknown is a 0."""
+    figures = (told.prefill_time_ms, told.prefill_tokens, told.generate_time_ms, told.generate_tokens)
+    if not all(isfinite(figure) and figure >= 0 for figure in figures):
+        return None
+    memory_mb = told.memory_usage_mb
     return Perf(
         prompt_s=told.prefill_time_ms / 1000,
         prompt_tokens=told.prefill_tokens,
         generate_s=told.generate_time_ms / 1000,
         generated_tokens=told.generate_tokens,
-        memory_bytes=int(told.memory_usage_mb * 1024 * 1024),
+        memory_bytes=int(memory_mb * 1024 * 1024) if isfinite(memory_mb) and memory_mb > 0 else 0,
     )
 
 
-def _hidden(layer: Any) -> Hidden:
+def _hidden(layer: Any, most: int) -> Hidden:
     """A copy: the library frees its own when the callback has returned."""
     width, tokens = layer.embd_size, layer.num_tokens
-    if not 0 < width <= MOST_WIDTH or not 0 < tokens <= MOST_WIDTH:
+    if not 0 < width <= MOST_WIDTH or not 0 < tokens <= most:
         raise EngineFailed(f"the library gave hidden states of {tokens} tokens and width {width}.")
     data = ctypes.string_at(layer.hidden_states, tokens * width * FLOAT_BYTES)
     return Hidden(data=data, tokens=tokens, width=width)

@@ -32,14 +32,13 @@ class Drawing:
     """How one request's tokens are drawn."""
 
     values: Mapping[str, float] = field(default_factory=dict)
-    """For `Run.sampling`; what is absent is as the model was loaded. Empty before 1.3."""
+    """For `Run.sampling`, as `whole` makes them. Empty before 1.3."""
     remarks: tuple[str, ...] = ()
 
 
 def own(defaults: Mapping[str, float]) -> dict[str, float]:
-    """What a model is loaded with: of *defaults* (its generation_config.json's) what the library knows."""
-    known = {name: float(defaults[name]) for name in DEFAULTS if name in defaults}
-    return _whole(known, None)
+    """Of *defaults* (generation_config.json's) what the library knows."""
+    return {name: float(defaults[name]) for name in DEFAULTS if name in defaults}
 
 
 def read(
@@ -47,7 +46,7 @@ def read(
 ) -> Drawing:
     """What *generation* asks for. Raises Invalid for a value out of range, Unsupported for what must not be ignored.
 
-    *defaults*: what the model was loaded with, by `own`. *per_run*: whether the ABI takes values for each run.
+    *defaults*: what the model was loaded with, before `whole`. *per_run*: whether the ABI takes values for each run.
     *tokens*: that the vocabulary has, where that is known.
     """
     refuse(generation)
@@ -56,10 +55,10 @@ def read(
     foreign = [name for name, idle in FOREIGN.items() if name in asked and asked[name] not in idle]
     if foreign:
         remarks.append(f"{_names(foreign)} ignored: Rockchip's library has no such setting.")
-    wanted = _whole({name: value for name, value in asked.items() if name in DEFAULTS}, tokens)
-    if per_run:
-        return Drawing(values=wanted, remarks=(*remarks, *_endless(generation)))
     loaded = {**DEFAULTS, **defaults}
+    if per_run:
+        known = {name: value for name, value in asked.items() if name in DEFAULTS}
+        return Drawing(values=whole({**loaded, **known}, tokens), remarks=(*remarks, *_endless(generation)))
     other = [name for name in asked if name in DEFAULTS and asked[name] != loaded[name]]
     if other:
         told = ", ".join(f"{name} {loaded[name]:g}" for name in other)
@@ -107,12 +106,12 @@ def _asked(sampling: Sampling) -> dict[str, float]:
     return found
 
 
-def _whole(values: Mapping[str, float], tokens: int | None) -> dict[str, float]:
-    """*values* as the library takes them: temperature 0 is the likeliest token; top_k below 1 is all tokens."""
+def whole(values: Mapping[str, float], tokens: int | None) -> dict[str, float]:
+    """*values* as the library takes them: temperature 0 is the likeliest token; top_k below 1 is all *tokens*."""
     made = dict(values)
     if made.get("temperature") == 0:
         del made["temperature"]
-        made["top_k"] = 1
+        made |= {"top_k": 1, "mirostat": 0}
     elif made.get("top_k", 1) < 1:
         made["top_k"] = tokens or _ALL
     return made

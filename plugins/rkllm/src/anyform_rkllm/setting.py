@@ -55,7 +55,8 @@ def _path(name: str, value: object) -> Path:
             path = Path(value).expanduser()
             if path.is_absolute():
                 return path
-    raise _wrong(name, value, 'a whole path in quotes, such as "/usr/lib/librkllmrt.so"')
+    example = "/" if name == "root" else "/usr/lib/librkllmrt.so"
+    raise _wrong(name, value, f'a whole path in quotes, such as "{example}"')
 
 
 def _platform(name: str, value: object) -> str:
@@ -72,7 +73,8 @@ def _truth(name: str, value: object) -> bool:
 
 
 def _wrong(name: str, value: object, wanted: str) -> WrongSetting:
-    return WrongSetting(f"{TABLE}.{name} is {value!r}.", f"It must be {wanted}.", option=name)
+    written = str(value).lower() if isinstance(value, bool) else repr(value)
+    return WrongSetting(f"{TABLE}.{name} is {written}.", f"It must be {wanted}.", option=name)
 
 
 CHECKS: Mapping[str, Callable[[str, object], Any]] = {

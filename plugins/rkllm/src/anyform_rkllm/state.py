@@ -22,10 +22,10 @@ LEAST, GOOD = "0.9.6", "0.9.8"
 tried, and it is said. The library itself warns below 0.9.7, and logs of it with 0.9.6 are public.
 """
 LOOKED = ", ".join(f"/{place}" for place in npu.LOOKED)
+UNTRIED = "anyform's makers never ran this on an NPU: tell them how it went"
 BITS = 64
 """Of the systems whose structures `layout` has."""
-SOURCE = "github.com/airockchip/rknn-llm"
-REPOSITORY = f"{LIBRARY} of Rockchip's repository {SOURCE} (rkllm-runtime/Linux)"
+REPOSITORY = "the one of github.com/airockchip/rknn-llm (rkllm-runtime/Linux)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,13 @@ def look(table: Mapping[str, Any]) -> State:
     there = npu.find(said.root, said.platform)
     found = library.find(said.root, said.library) if there or said.library else None
     usable = there is not None and there.driver == KIND
-    troubles = (*_npu_troubles(said, there), *(_library_troubles(said, found) if usable else ()))
-    return State(setting=said, npu=there, library=found, troubles=troubles, remarks=tuple(_remarks(said, there)))
+    troubles = list(_root_troubles(said))
+    if said.library and not troubles:  # what the user says is told even where there is no NPU
+        troubles += _library_troubles(said, found)
+    troubles += _npu_troubles(said, there)
+    if usable and not said.library:
+        troubles += _library_troubles(said, found)
+    return State(setting=said, npu=there, library=found, troubles=tuple(troubles), remarks=tuple(_remarks(said, there)))
 
 
 def backend(table: Mapping[str, Any]) -> BackendInfo:
@@ -84,8 +89,11 @@ def devices(table: Mapping[str, Any]) -> list[Device]:
     extra: dict[str, Any] = {"unified": True, "driver": driver, "cores": there.cores}
     if state.library is not None:
         extra["runtime"] = _runtime(state.library)
-    if notes := (*state.troubles[1:], *state.remarks):  # the first is told of the backend
-        extra["notes"] = list(notes)
+    notes = [*state.troubles[1:], *state.remarks]  # the first is told of the backend
+    if state.library is not None and not state.troubles and not state.library.stand_in:
+        notes.append(UNTRIED)
+    if notes:
+        extra["notes"] = notes
     name = f"{there.platform or 'Rockchip'} NPU"
     if state.setting.stand_in and state.library is not None and state.library.stand_in:
         name = f"stand-in for {name}"
@@ -107,17 +115,21 @@ def _runtime(found: Library) -> str:
 
 def _npu_troubles(said: Setting, there: Npu | None) -> Iterator[str]:
     if there is None:
-        yield f"no Rockchip NPU was found (looked at {LOOKED})"
+        yield (
+            f"no Rockchip NPU was found (looked at {_below(said, LOOKED)}); in a container name its chip: "
+            f"platform in [{setting.TABLE}]"
+        )
         return
     chip = there.platform or "this board"
-    if there.driver == "rocket":
+    runs = not there.platform or there.platform in BOARDS
+    if there.driver == "rocket" and runs:
         yield (
             f"the NPU of {chip} has the driver rocket of the mainline kernel, which Rockchip's library cannot use: "
             "boot a kernel of Rockchip's with the driver rknpu"
         )
     elif not there.driver:
         yield (
-            f"the NPU of {chip} has no driver here (looked at {LOOKED}): "
+            f"the NPU of {chip} has no driver here (looked at {_below(said, LOOKED)}): "
             "boot a kernel of Rockchip's with rknpu, or give the container its device file"
         )
     if not there.platform:
@@ -125,15 +137,32 @@ def _npu_troubles(said: Setting, there: Npu | None) -> Iterator[str]:
             "the NPU's chip is unknown, since the device tree is hidden, as in containers: name it with "
             f'platform = "RK3588" in [{setting.TABLE}]'
         )
-    elif there.platform not in BOARDS:
+    elif not runs:
         yield f"the NPU of {there.platform} runs no language models: Rockchip's library knows {', '.join(BOARDS)}"
     if there.driver == KIND:
         yield from _driver_troubles(said, there)
 
 
+def _root_troubles(said: Setting) -> Iterator[str]:
+    try:
+        there = said.root.is_dir()
+    except PermissionError:
+        there = True  # it cannot be told
+    if not there:
+        yield f"there is no folder {said.root}, which {setting.TABLE}.root names"
+
+
+def _below(said: Setting, places: str) -> str:
+    """*places*, with the root that they lie below where it is not this machine's own."""
+    return places if said.root == Path("/") else f"{places} below {said.root}"
+
+
 def _driver_troubles(said: Setting, there: Npu) -> Iterator[str]:
     if there.version and _parts(there.version) < _parts(LEAST):
-        yield f"the NPU's driver rknpu {there.version} is too old: {LEAST} is the least, and {GOOD} is asked for"
+        yield (
+            f"the NPU's driver rknpu {there.version} is too old: {LEAST} is the least, and Rockchip asks for {GOOD}; "
+            "it comes with a newer kernel of the board's maker"
+        )
     node = said.root / there.node.lstrip("/")
     if there.node and not _exists(node):
         yield f"the NPU's device file {there.node} is not here: give it to the container (--device {there.node})"
@@ -162,9 +191,9 @@ def _library_troubles(said: Setting, found: Library | None) -> Iterator[str]:
             f"name the file {LIBRARY} itself"
         )
     elif found is None:
+        looked = f"{', '.join(f'/{folder}' for folder in library.FOLDERS)} and the folders of /etc/ld.so.conf"
         yield (
-            f"{LIBRARY} is missing (looked in {', '.join(f'/{folder}' for folder in library.FOLDERS)} and the folders "
-            f"of /etc/ld.so.conf): put {REPOSITORY} into /usr/lib, "
+            f"{LIBRARY} is missing (looked in {_below(said, looked)}): put {REPOSITORY} into /usr/lib, "
             f'or name it with library = "..." in [{setting.TABLE}]'
         )
     elif found.stand_in and not said.stand_in:
@@ -186,14 +215,26 @@ def _file_troubles(found: Library) -> Iterator[str]:
         )
     elif not found.version:
         yield f"{found.path} names no version, so that how to call it is unknown: put {REPOSITORY} in its place"
-    else:
-        try:
-            version.era(found.version)
-        except version.UnknownRuntime:
-            yield (
-                f"{found.path} has the version {found.version}, and how to call it is not known here: "
-                f"take {version.KNOWN}, no beta"
-            )
+    elif not version.known(found.version):
+        yield (
+            f"{found.path} has the version {found.version}, and how to call it is not known here: "
+            f"known are {version.KNOWN}, no betas"
+        )
+    elif lacks := _lacks(found):
+        more = f" and {len(lacks) - 1} more" if len(lacks) > 1 else ""
+        yield (
+            f"{found.path} is no {LIBRARY} {found.version}: it lacks rkllm_{lacks[0]}{more}: "
+            f"put {REPOSITORY} in its place"
+        )
+
+
+def _lacks(found: Library) -> list[str]:
+    """The functions that a library of its version must have, and that its file does not name."""
+    from anyform_rkllm.binding import FUNCTIONS
+
+    own = version.era(found.version)
+    needed = ["createDefaultParam", *(one.name for one in FUNCTIONS if one.first <= own <= one.last)]
+    return sorted({*needed} - found.functions, key=lambda name: (name != "init", name))
 
 
 def _remarks(said: Setting, there: Npu | None) -> Iterator[str]:

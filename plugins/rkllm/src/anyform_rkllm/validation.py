@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from anyform.contract.facts import Finding, FormatMatch, Metadata, ModelFiles
 from anyform.finding import Family, condensed
 from anyform.pretrained import companion
-from anyform_rkllm import detection, header, metadata
+from anyform.pretrained.layout import CONFIG
+from anyform_rkllm import detection, fit, header, metadata
 from anyform_rkllm import name as naming
-from anyform_rkllm.board import BOARDS, Board
 from anyform_rkllm.header import HEAD_BYTES, MAGIC, MAX_KEYS, MAX_TENSORS, VERSIONS, Header
 from anyform_rkllm.info import FORMAT, KIND, SUFFIX
 from anyform_rkllm.state import State
@@ -31,8 +31,8 @@ GGUF = b"GGUF"
 def validate(files: ModelFiles, match: FormatMatch, here: State | None = None) -> list[Finding]:
     """Findings for all files of *match*. Bounded: of the model its directory and its end, no weights.
 
-    *here*: this machine. What it lacks is critical where it has an NPU, and would run the model; else it is a note of
-    what the model is made for.
+    *here*: this machine. What it lacks is a warning where it has an NPU, which `fit` refuses the model for: the file is
+    sound. Elsewhere a note tells what the model is made for.
     """
     return list(condensed(_findings(files, match, here)))
 
@@ -45,7 +45,8 @@ def _findings(files: ModelFiles, match: FormatMatch, here: State | None) -> Iter
         if wrong is not None:
             yield wrong
         else:
-            yield from companion.check(files, name, _RKLLM)
+            found = list(companion.check(files, name, _RKLLM))
+            yield from found or _configuration(files, name)
     if match.entry not in files.files:
         yield _RKLLM.critical("missing", f"{match.entry} is gone. {AGAIN}")
         return
@@ -62,6 +63,11 @@ def _findings(files: ModelFiles, match: FormatMatch, here: State | None) -> Iter
     yield from _file(read, match.entry)
     yield from _kind(read, match)
     yield from _fit(metadata.extract(files, match), read, match, here)
+
+
+def _configuration(files: ModelFiles, name: str) -> Iterator[Finding]:
+    if PurePosixPath(name).name == CONFIG and not files.head(name, HEAD_BYTES).lstrip().startswith(b"{"):
+        yield _RKLLM.warning("no_object", f"{name} holds no JSON object: nothing is read of it. {AGAIN}")
 
 
 def _file(read: Header, name: str) -> Iterator[Finding]:
@@ -87,8 +93,12 @@ def _strange(read: Header, name: str) -> Finding:
     if read.version not in VERSIONS and _counted(read):
         text = f"{name} has version {read.version} of the format; known are {known}. Get the model for a known toolkit."
         return _RKLLM.critical("unknown_version", text)
+    if read.text:
+        return _RKLLM.critical("strange_header", f"{name} is no RKLLM file: it begins as a text. {AGAIN}")
     said = f"version {read.version}, {read.tensors} tensors, {read.keys} keys, a first key of {read.first_key} letters"
     text = f"{name} does not begin as an RKLLM file does ({said}). {AGAIN}"
+    if read.first_key > read.size:
+        return _RKLLM.critical("strange_header", text)  # it contradicts itself
     if _counted(read) and read.toolkit:  # only the first key is another: a later toolkit may write it so
         return _RKLLM.warning("strange_header", f"{name} does not begin as known RKLLM files do ({said}).")
     return _RKLLM.critical("strange_header", text)
@@ -148,46 +158,37 @@ def _kind(read: Header, match: FormatMatch) -> Iterator[Finding]:
 def _fit(said: Metadata, read: Header, match: FormatMatch, here: State | None) -> Iterator[Finding]:
     """Whether it is made for this machine."""
     toolkit = str(said.extra["toolkit"])
-    if toolkit and _parts(toolkit)[:2] < OLDEST:
+    if toolkit and fit.parts(toolkit)[:2] < OLDEST:
         text = f"{match.entry} was made with toolkit {toolkit}, whose library has an interface that is not known here."
         yield _RKLLM.critical("old_toolkit", f"{text} Get it for toolkit 1.1 or later.")
     yield from _disagreement(said, read, match)
     if here is None or here.npu is None or here.npu.driver != KIND:
-        made = ", ".join(part for part in (metadata.shown(said.extra), said.quantization) if part)
-        if made:
-            yield _RKLLM.note(
-                "made_for", f"{match.entry} is made for {made}; this machine has no NPU that would run it."
-            )
+        purpose = _purpose(said)
+        if purpose:
+            text = f"{match.entry} is made for {purpose}; this machine has no NPU that would run it."
+            yield _RKLLM.note("made_for", text)
         return
-    yield from _board(said, match, here.npu.platform)
-    runtime = here.library.version if here.library else ""
-    if toolkit and runtime and _parts(toolkit) > _parts(runtime):
-        text = f"{match.entry} was made with toolkit {toolkit}, newer than the library {runtime} that is here."
-        library = here.library.path if here.library else "it"
-        hint = f"Update {library}, or get the model for {runtime}{_or_rename(said, 'toolkit')}."
-        yield _RKLLM.critical("toolkit_newer_elsewhere", f"{text} {hint}")
+    version, path = (here.library.version, here.library.path) if here.library else ("", "")
+    for misfit in fit.misfits(said, here.npu.platform, version, path):
+        yield _RKLLM.warning(misfit.code, f"{match.entry} {misfit.why} {misfit.do}")
+    yield from _encoders(match, here.npu.platform)
 
 
-def _board(said: Metadata, match: FormatMatch, chip: str) -> Iterator[Finding]:
-    """Whether it is made for *chip*, whose NPU is here; empty: unknown."""
-    made = said.extra["platforms"]
-    if made and chip and chip not in made:
-        text = f"{match.entry} is made for {' and '.join(made)}, and this is {chip}: its library refuses it."
-        yield _RKLLM.critical("other_board", f"{text} Get it for {chip}{_or_rename(said, 'platforms')}.")
-    board: Board | None = BOARDS.get(chip)
-    if board is not None and said.quantization in board.lacks:
-        text = f"{match.entry} is quantized as {said.quantization}, which {chip} cannot run. Get it as W8A8"
-        yield _RKLLM.critical("lacking_quantization", f"{text}{_or_rename(said, 'quantization')}.")
+def _purpose(said: Metadata) -> str:
+    """What a model is made for and how, such as `RK3588 (W8A8, by toolkit 1.2.3)`; empty where nothing says it."""
+    toolkit = said.extra["toolkit"]
+    how = ", ".join(part for part in (said.quantization, f"by toolkit {toolkit}" if toolkit else "") if part)
+    chips = " and ".join(said.extra["platforms"])
+    return f"{chips or 'an NPU of Rockchip'} ({how})" if how else chips
+
+
+def _encoders(match: FormatMatch, chip: str) -> Iterator[Finding]:
+    """Whether those of pictures are made for *chip*, whose NPU is here; empty: unknown."""
     for name in match.files:
         chips = naming.platforms(PurePosixPath(name).name) if name in vision.encoders((name,)) else ()
         if chips and chip and chip not in chips and name.endswith(vision.NPU):
             text = f"{name} is made for {' and '.join(chips)}, and this is {chip}: pictures cannot be looked at."
             yield _RKLLM.warning("encoder_of_other_board", text)
-
-
-def _or_rename(said: Metadata, fact: str) -> str:
-    """What else can be done where only a name says it."""
-    return ", or rename it if its name is wrong" if said.extra["sources"].get(fact) == metadata.NAME else ""
 
 
 def _disagreement(said: Metadata, read: Header, match: FormatMatch) -> Iterator[Finding]:
@@ -197,8 +198,3 @@ def _disagreement(said: Metadata, read: Header, match: FormatMatch) -> Iterator[
     if read.toolkit and named and read.toolkit != named:
         text = f"{match.entry} says at its end that toolkit {read.toolkit} made it, and its name says {named}."
         yield _RKLLM.note("misnamed", f"{text} What the file says counts.")
-
-
-def _parts(version: str) -> tuple[int, ...]:
-    """A version to be compared; a beta (1.2.1b1) counts as what it is the beta of, whose files it takes."""
-    return tuple(int(part) for part in version.partition("b")[0].split("."))

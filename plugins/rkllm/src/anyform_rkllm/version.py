@@ -21,6 +21,11 @@ class UnknownRuntime(EngineMissing):
     code = "rkllm.unknown_runtime"
 
 
+def known(version: str) -> bool:
+    """Whether the ABI of the library of that *version* is known here."""
+    return any(re.fullmatch(pattern, version) for pattern in PATTERNS)
+
+
 def era(version: str) -> Era:
     """The ABI of the library of that *version*. Raises UnknownRuntime: for betas, 1.0.x, and what came later."""
     from anyform_rkllm.layout import Era

@@ -35,7 +35,11 @@ class Work:
         """What *do* tells, and its Done. Raises what it raises, and Closed. To leave early is to cancel."""
         place = self._turn.queue()
         thread = threading.Thread(target=self._run, args=(do, place), name="rkllm-job", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            place.leave()
+            raise
         try:
             while not isinstance(event := self._next(), Done):
                 yield event
