@@ -11,6 +11,7 @@ from anyform.cli import document
 from anyform.cli.arguments import add_inspection
 from anyform.cli.chosen import PAINTING
 from anyform.cli.opening import opened_for
+from anyform.cli.suiting import states_context
 from anyform.cli.table import Cell, pairs, table, wrapped
 from anyform.cli.terminal import Terminal, output
 from anyform.contract.facts import Severity
@@ -87,7 +88,11 @@ def _print(
             terminal.line(terminal.paint(line, "dim"))
         over = [str(memory.context) for memory in told if (memory.context or 0) > (metadata.context or math.inf)]
         if over:
-            known = "that the model was trained for" if _states(metadata) else "that are assumed: the file does not say"
+            known = (
+                "that the model was trained for"
+                if states_context(metadata)
+                else "that are assumed: the file does not say"
+            )
             note = f"note: {', '.join(over)}: over the {metadata.context} {known}"
             terminal.line(terminal.paint(note, "yellow"))
     for memory in told:
@@ -111,7 +116,7 @@ def _facts(
 ) -> list[tuple[str, Cell]]:
     where = next((memory for memory in told if memory.device), None)
     free = f"{size(where.room_bytes)} on {where.device}" if where and where.room_bytes else "unknown"
-    known = "trained for {} tokens" if _states(metadata) else "{} tokens are assumed: the file does not say"
+    known = "trained for {} tokens" if states_context(metadata) else "{} tokens are assumed: the file does not say"
     trained = f", {known.format(metadata.context)}" if metadata.context else ""
     paints = bool(set(PAINTING) & set(metadata.tasks))
     return [
@@ -122,11 +127,6 @@ def _facts(
         ("at once", _at_once(told[0]) if told and not paints else ""),
         ("free", free if told else ""),
     ]
-
-
-def _states(metadata: Metadata) -> bool:
-    """Whether the context is the model's own word, and not its format's default."""
-    return metadata.extra.get("context_stated") is not False
 
 
 def _engine(verdicts: Sequence[Verdict]) -> Cell:

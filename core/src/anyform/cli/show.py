@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anyform.cli import document
 from anyform.cli.arguments import add_inspection
 from anyform.cli.opening import opened_for, spelled
+from anyform.cli.suiting import states_context
 from anyform.cli.table import Cell, amount, pairs
 from anyform.cli.terminal import Terminal, output
 from anyform.contract.facts import Finding, Metadata, Severity
@@ -107,7 +108,7 @@ def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Sequence
         ("features", " ".join(metadata.features)),
         ("parameters", amount(metadata.parameters) if metadata.parameters else ""),
         ("quantization", metadata.quantization),
-        ("trained context", str(metadata.context or "")),
+        _context(metadata),
         ("vocabulary", str(metadata.vocab_size or "")),
         ("tokenizer", metadata.tokenizer),
         ("tensors", str(metadata.tensors or "")),
@@ -136,6 +137,12 @@ def _sound_rows(typed: str, extra: Mapping[str, Any]) -> list[tuple[str, Cell]]:
         ("sample rate", f"{extra['sample_rate']} a second" if extra.get("sample_rate") else ""),
         ("speeds", f"{speeds[0]:g} to {speeds[1]:g}" if len(speeds) == 2 else ""),
     ]
+
+
+def _context(metadata: Metadata) -> tuple[str, str]:
+    if states_context(metadata):
+        return "trained context", str(metadata.context or "")
+    return "context", f"{metadata.context}, assumed: the file does not say"
 
 
 def _picture_rows(extra: Mapping[str, Any]) -> list[tuple[str, Cell]]:

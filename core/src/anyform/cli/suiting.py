@@ -108,6 +108,11 @@ def check_loras(runtime: Runtime, entry: Entry, wanted: Mapping[str, float]) -> 
             raise Invalid(f"this model has no LoRA {name[:_LETTERS]!r}.", there, param=LORAS)
 
 
+def states_context(known: Metadata) -> bool:
+    """Whether the context is the model's own word, and not its format's default."""
+    return known.extra.get("context_stated") is not False
+
+
 def in_words(fault: Fault, file: str = "") -> str:
     """What *fault* says, of the command line's options and of *file* instead of a request's fields."""
     found = _HTTP.match(fault.message)
