@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from anyform.testing import bytelevel
+
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 """Token types (llama.h, llama_token_type)."""
 
@@ -36,11 +38,11 @@ def sentencepiece() -> dict[str, Any]:
 
 def byte_pairs() -> dict[str, Any]:
     """A byte-level BPE vocabulary: all bytes in GPT-2's spelling, and words with the merges that build them."""
-    spelling = _byte_spelling()
-    words = ["".join(spelling[byte] for byte in f" {word}".encode()) for word in WORDS]
+    letters = bytelevel.spelling()
+    words = ["".join(letters[byte] for byte in f" {word}".encode()) for word in WORDS]
     merges = dict.fromkeys(f"{word[:end]} {word[end]}" for word in words for end in range(1, len(word)))
     markers = ["<|endoftext|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|im_start|>", "<|im_end|>"]
-    pieces = [*spelling, *(merge.replace(" ", "") for merge in merges)]
+    pieces = [*letters, *(merge.replace(" ", "") for merge in merges)]
     first = len(pieces)
     return {
         "tokenizer.ggml.model": "gpt2",
@@ -55,13 +57,6 @@ def byte_pairs() -> dict[str, Any]:
         "tokenizer.ggml.fim_mid_token_id": first + 3,
         "tokenizer.ggml.add_bos_token": False,
     }
-
-
-def _byte_spelling() -> list[str]:
-    """GPT-2's printable letter for each byte: itself where it is one, else the next letter from U+0100 on."""
-    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = iter(range(256, 512))
-    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
 
 
 def wordpiece() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anyform.testing import bytelevel
 from anyform.testing.gguf import ARRAY, BOOL, FLOAT32, INT32, LETTERS, STRING, UINT32, Tensor, Typed
 from anyform.testing.safetensors import llama_config, write_json
 
@@ -161,30 +162,12 @@ def write_model(
 
 def write_byte_tokenizer(folder: Path, template: str = CHATML) -> None:
     """tokenizer.json in which a token below 256 is that byte, then MARKERS; and tokenizer_config.json."""
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    added = [
-        {"id": BYTES + number, "content": mark, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": mark.startswith("<|")}
-        for number, mark in enumerate(MARKERS)
-    ]  # fmt: skip
-    model: dict[str, Any] = {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "",
-        "fuse_unk": False, "byte_fallback": False, "merges": [], "vocab": {_letter(byte): byte for byte in range(256)},
-    }  # fmt: skip
-    content = {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-        "pre_tokenizer": level, "post_processor": None, "decoder": level, "model": model,
-    }  # fmt: skip
-    write_json(folder / "tokenizer.json", content)
+    vocabulary = {letter: byte for byte, letter in enumerate(bytelevel.spelling())}
+    added = [(BYTES + number, mark, mark.startswith("<|")) for number, mark in enumerate(MARKERS)]
+    write_json(folder / "tokenizer.json", bytelevel.content(vocabulary, added, words=False))
     said = {"tokenizer_class": "Qwen2Tokenizer", "add_bos_token": False, "bos_token": None}
     ends = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "model_max_length": 131072}
     write_json(folder / "tokenizer_config.json", {**said, **ends} | ({"chat_template": template} if template else {}))
-
-
-def _letter(byte: int) -> str:
-    """How GPT-2's tokenizer writes a byte: visible ones as themselves, the others as letters from U+0100 on."""
-    hidden = [*range(33), *range(127, 161), 173]
-    return chr(256 + hidden.index(byte)) if byte in hidden else chr(byte)
 
 
 def _tensor(chance: random.Random, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anyform.testing import bytelevel
 from anyform.testing.gguf_vocabulary import CONTROL, byte_pairs
 
 SIZES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "I8": 1, "F8_E4M3": 1, "BOOL": 1}
@@ -243,20 +244,9 @@ def write_byte_tokenizer(folder: Path, template: str = "", **config: Any) -> Non
     """tokenizer.json of `gguf_vocabulary.byte_pairs`, which takes any text, and tokenizer_config.json."""
     said = byte_pairs()
     tokens, kinds = said["tokenizer.ggml.tokens"], said["tokenizer.ggml.token_type"]
-    added = [id for id, kind in enumerate(kinds) if kind == CONTROL]
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    model = {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "",
-        "fuse_unk": False, "byte_fallback": False, "merges": said["tokenizer.ggml.merges"],
-        "vocab": {token: id for id, token in enumerate(tokens) if id not in added},
-    }  # fmt: skip
-    content = {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [
-            {"id": id, "content": tokens[id], "single_word": False, "lstrip": False, "rstrip": False,
-             "normalized": False, "special": True} for id in added
-        ],
-        "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level, "model": model,
-    }  # fmt: skip
+    added = [(id, tokens[id], True) for id, kind in enumerate(kinds) if kind == CONTROL]
+    vocabulary = {token: id for id, (token, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != CONTROL}
+    content = bytelevel.content(vocabulary, added, said["tokenizer.ggml.merges"])
     write_json(folder / "tokenizer.json", content)
     ends = {"bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     told = {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": False, **ends, **config}

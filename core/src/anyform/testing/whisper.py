@@ -14,6 +14,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
+from anyform.testing import bytelevel
 from anyform.testing.safetensors import Tensor, write_json, write_safetensors
 
 LANGUAGES = ("en", "zh", "de", "es", "fr")
@@ -103,19 +104,8 @@ _PREPROCESSOR = {
 
 def _write_tokenizer(folder: Path, tokens: list[str]) -> None:
     words, specials, times = tokens[:TEXT], tokens[TEXT:-TIMES], tokens[-TIMES:]
-    added = [
-        {"id": TEXT + place, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": place < len(specials)} for place, name in enumerate([*specials, *times])
-    ]  # fmt: skip
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    model: dict[str, Any] = {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "",
-        "fuse_unk": False, "byte_fallback": False, "vocab": {word: id for id, word in enumerate(words)}, "merges": [],
-    }  # fmt: skip
-    content = {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-        "pre_tokenizer": level, "post_processor": None, "decoder": level, "model": model,
-    }  # fmt: skip
+    added = [(TEXT + place, name, place < len(specials)) for place, name in enumerate([*specials, *times])]
+    content = bytelevel.content({word: id for id, word in enumerate(words)}, added)
     write_json(folder / "tokenizer.json", content)
     end = "<|endoftext|>"
     said = {"tokenizer_class": "WhisperTokenizer", "bos_token": end, "eos_token": end, "unk_token": end}
@@ -128,12 +118,9 @@ def _words(english: bool) -> list[str]:
     The last of a multilingual model is empty, as OpenAI's is: CTranslate2 knows by it that there are languages
     (https://github.com/OpenNMT/CTranslate2/blob/master/src/models/whisper.cc).
     """
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    letters = {byte: chr(byte) for byte in plain} | {byte: chr(256 + place) for place, byte in enumerate(others)}
     texts = [f"{'Ġ' if number % 3 else ''}w{number}" for number in range(256, TEXT)]
     texts[-1] = texts[-1] if english else ""
-    return [*(letters[byte] for byte in range(256)), *texts]
+    return [*bytelevel.spelling(), *texts]
 
 
 def tensors(size: int, bands: int = BANDS, positions: int = POSITIONS, seed: int = 0) -> list[Tensor]:
