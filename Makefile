@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CORE = --editable "./core[text]"
-ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx --editable ./plugins/diffusers --editable ./plugins/rkllm
-PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx --editable ./plugins/diffusers --editable ./plugins/rkllm
+DIALECTS = --editable ./plugins/ollama_api --editable ./plugins/lmstudio_api --editable ./plugins/anthropic_api
+ENGINES = --editable "./plugins/gguf_llamacpp[engine]" --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx --editable ./plugins/diffusers --editable ./plugins/rkllm $(DIALECTS)
+PLUGINS = --editable ./plugins/gguf_llamacpp --editable ./plugins/hf_transformers --editable ./plugins/audio --editable ./plugins/onnx --editable ./plugins/diffusers --editable ./plugins/rkllm $(DIALECTS)
 SAMPLES = --editable ./samples
 TRAINING = --editable "./samples[train]"
 SPEECH = --editable "./plugins/audio[engine]"
@@ -14,6 +15,7 @@ ONNX = --editable "./plugins/onnx[engine]"
 PAINTING = --editable "./plugins/diffusers[engine]"
 RKLLM = --editable "./plugins/rkllm[engine]"
 TESTS = --requirement tests/requirements.txt
+CLIENTS = --requirement tests/requirements-clients.txt
 TORCH = --editable "./plugins/hf_transformers[engine,audio,adapters,gguf]" --requirement tests/requirements-torch.txt
 # Two tests at a time, so that engines must not each take all cores; what measures time runs by itself. Bytecode is
 # written, as on anyone's machine: the tests start thousands of commands.
@@ -67,8 +69,8 @@ $(VENV)/installed: $(PROJECTS) | $(VENV)/bin/python
 	$(INSTALL) $(CORE) $(ENGINES) $(SAMPLES) openai
 	@touch $@
 
-$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt tests/requirements-torch.txt
-	$(INSTALL) $(TESTS) $(TORCH) $(SPEECH) $(ONNX) $(PAINTING) $(RKLLM) $(TRAINING)
+$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt tests/requirements-torch.txt tests/requirements-clients.txt
+	$(INSTALL) $(TESTS) $(CLIENTS) $(TORCH) $(SPEECH) $(ONNX) $(PAINTING) $(RKLLM) $(TRAINING)
 	@touch $@
 
 $(VENV)/tests-installed-without-engine: $(PROJECTS) tests/requirements.txt | $(VENV)/bin/python

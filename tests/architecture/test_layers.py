@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ ENGINES = {
     "ctranslate2", "kokoro", "kokoro_onnx", "piper", "phonemizer", "espeakng_loader", "av", "rkllm", "rkllm_api",
     "rkllmruntime", "vllm", "tensorflow", "mlx", "PIL",
 }  # fmt: skip
+DIALECTS = ("anyform_anthropic_api", "anyform_lmstudio_api", "anyform_ollama_api")
 WEB = {"fastapi", "starlette", "uvicorn", "pydantic", "httptools"}
 
 
@@ -56,8 +58,8 @@ def test_engines_are_imported_in_backend_modules_only() -> None:
     assert found == []
 
 
-def test_web_frameworks_are_imported_by_http_and_the_configuration_only() -> None:
-    at_home = ("anyform.http", "anyform.config", "anyform.configfile")
+def test_web_frameworks_are_imported_by_http_dialects_and_the_configuration_only() -> None:
+    at_home = ("anyform.http", "anyform.dialect", "anyform.config", "anyform.configfile", *DIALECTS)
     assert [module.name for module in ALL if outside(module) & WEB and not module.within(*at_home)] == []
 
 
@@ -72,11 +74,47 @@ def test_plugin_modules_import_the_standard_library_and_the_contract() -> None:
     assert {module.name: outside(module) for module in entry if outside(module)} == {}
 
 
-def test_only_http_is_asynchronous() -> None:
-    import ast
+def test_the_hooks_of_a_dialect_import_the_contract_alone_until_they_are_called() -> None:
+    """Every worker imports them, and has no web framework."""
+    entry = [module for module in PLUGINS if module.within(*DIALECTS) and module.path.name == "plugin.py"]
+    assert len(entry) == len(DIALECTS)
+    for module in entry:
+        at_once = {name for node in module.tree.body for name in imported(node)}
+        assert {name for name in at_once if not allowed(name, "anyform.contract")} == set(), module.name
 
+
+def test_a_dialect_imports_what_its_toolkit_exports() -> None:
+    from anyform import dialect
+
+    for module in [module for module in PLUGINS if module.within(*DIALECTS)]:
+        own = module.name.partition(".")[0]
+        named = {name for name in module.imports() if not allowed(name, "anyform.contract", "anyform.dialect", own)}
+        assert named <= {"starlette", "fastapi"} | {name for name in named if name.startswith("starlette.")}, (
+            module.name
+        )
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("anyform.dialect"):
+                strange = {alias.name for alias in node.names} - set(dialect.__all__)
+                assert node.module == "anyform.dialect", f"{module.name} imports {node.module}"
+                assert not strange, f"{module.name} imports {strange}, which the toolkit does not export"
+
+
+def imported(node: ast.stmt) -> list[str]:
+    """The modules that a statement imports by itself."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
+def allowed(name: str, *packages: str) -> bool:
+    """Whether a module is of the standard library or in one of *packages*."""
+    known = name.partition(".")[0] in sys.stdlib_module_names
+    return known or any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def test_only_http_is_asynchronous() -> None:
     for module in CORE:
         tasks = [node for node in ast.walk(module.tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
-        if not module.within("anyform.http"):
+        if not module.within("anyform.http", "anyform.dialect"):
             assert not tasks, f"{module.name}:{tasks[0].lineno} is asynchronous"
             assert "asyncio" not in set(module.imports()), f"{module.name} imports asyncio"

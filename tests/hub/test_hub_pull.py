@@ -10,6 +10,7 @@ import pytest
 
 from anyform.assembly import start
 from anyform.contract.errors import ModelNotFound
+from anyform.sources import derivation
 from anyform.sources.hubpull import Pulled
 from anyform.sources.stores import Stores
 from anyform.testing.gguf import write_llama, write_split
@@ -131,3 +132,17 @@ def test_a_new_revision_replaces_only_what_changed(tiny: Path, hub: LoopbackHub,
     assert (home / "owner" / "tiny" / "tiny-F16.gguf").read_bytes() == (tiny / "tiny-F16.gguf").read_bytes()
     record = json.loads((home / "owner" / "tiny" / ".anyform.json").read_text())
     assert record["revision"] == "f" * 40
+
+
+def test_a_deleted_name_that_created_models_need_comes_back_when_it_is_pulled(tiny: Path, get: Get, home: Path) -> None:
+    for variant in ("F16", "Q8_0"):
+        get(f"owner/tiny:{variant}")
+    runtime = start(stores=Stores(home=home, names=("anyform",)))
+    derivation.copy(runtime, "owner/tiny:F16", "mine")
+    derivation.delete(runtime, home, "owner/tiny:F16")
+    assert runtime.names() == ["mine", "owner/tiny"]
+    get("owner/tiny:Q8_0")
+    assert runtime.names() == ["mine", "owner/tiny"]
+    assert get("owner/tiny:F16").fetched_bytes == 0
+    assert runtime.names() == ["mine", "owner/tiny:F16", "owner/tiny:Q8_0"]
+    runtime.close()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from anyform import config
+from anyform import config, configfile
 from anyform.config import CommandConfig, Config, Log, ModelConfig, Models
 from anyform.contract.errors import Invalid
 from anyform.contract.facts import Settings
-from anyform.http.config import HttpConfig
+from anyform.http.config import HttpConfig, Listener
 from anyform.kernel.context import Sizing
 from anyform.workers.lifecycle import Lifecycle
 
@@ -242,6 +242,46 @@ def test_what_plugins_are_told() -> None:
     assert told["plugin.other.hubs"] == ([{"at": "x", "token": "…"}], "anyform.toml")
 
 
+def test_listeners_of_the_file_and_of_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    written(
+        '[server]\ndialects = ["openai", "anyform"]\n[[server.listeners]]\nport = 11434\ndialects = ["ollama_api"]\n'
+        '[[server.listeners]]\nhost = "::1"\ndialects = ["lmstudio_api", "openai"]'
+    )
+    found = config.load().server
+    assert found.dialects == ("openai", "anyform")
+    assert found.listeners == (
+        Listener(port=11434, dialects=("ollama_api",)),
+        Listener(host="::1", dialects=("lmstudio_api", "openai")),
+    )
+    monkeypatch.setenv("ANYFORM_SERVER_LISTENERS", "11434=ollama_api,openai [::1]:0 lmstudio_api")
+    assert config.load().server.listeners == (
+        Listener(port=11434, dialects=("ollama_api", "openai")),
+        Listener(port=0, host="::1"),
+        Listener(dialects=("lmstudio_api",)),
+    )
+    monkeypatch.setenv("ANYFORM_SERVER_LISTENERS", '[{"port": 1, "dialects": ["a"]}, {"dialects": "a, b"}]')
+    assert config.load().server.listeners == (Listener(port=1, dialects=("a",)), Listener(dialects=("a", "b")))
+    origins = {one.name: one.source for one in configfile.origins(config.load())}
+    assert origins["server.listeners"] == "ANYFORM_SERVER_LISTENERS"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("99999=a", "'99999=a' is no listener: '99999' is no port from 0 to 65535."),
+        ("[{", "ANYFORM_SERVER_LISTENERS is no JSON: "),
+        ('[{"port": -1}]', "ANYFORM_SERVER_LISTENERS: server.listeners.0.port is -1. It must be a whole number from 0"),
+        ('[{"port": true}]', "ANYFORM_SERVER_LISTENERS: server.listeners.0.port is True. It must be a whole number"),
+        ("[7]", "ANYFORM_SERVER_LISTENERS: server.listeners.0 is 7. It must be a table."),
+    ],
+)
+def test_a_mistake_in_the_variable_of_listeners_is_told(monkeypatch: pytest.MonkeyPatch, said: str, told: str) -> None:
+    monkeypatch.setenv("ANYFORM_SERVER_LISTENERS", said)
+    with pytest.raises(Invalid) as raised:
+        config.load()
+    assert told in str(raised.value)
+
+
 def test_a_list_of_suggestions_lies_beside_the_file() -> None:
     written('[server]\nsuggestions = "mine.toml"\n')
     assert config.load().server.suggestions == str(Path("anyform.toml").absolute().with_name("mine.toml"))
@@ -320,6 +360,22 @@ def test_the_sample_sets_nothing_until_its_signs_are_taken_away() -> None:
         ('[server]\nfetch = "maybe"', "server.fetch is 'maybe'. It must be true or false."),
         ("[server]\nfetch_hosts = [3]", "server.fetch_hosts.0 is 3. It must be text in quotes."),
         ("[server]\nhost = 3", "server.host is 3. It must be text in quotes."),
+        ("[server]\ndialects = 3", "server.dialects is 3. It must be a list, each text in quotes."),
+        ("[server]\nlisteners = 3", "server.listeners is 3. It must be a list, each a table."),
+        ("[server]\nlisteners = [3]", "server.listeners.0 is 3. It must be a table."),
+        (
+            "[[server.listeners]]\nport = 70000",
+            "server.listeners.0.port is 70000. It must be a whole number from 0 to 65535.",
+        ),
+        (
+            "[[server.listeners]]\nport = true",
+            "server.listeners.0.port is True. It must be a whole number from 0 to 65535.",
+        ),
+        ("[[server.listeners]]\ndialects = [1]", "server.listeners.0.dialects.0 is 1. It must be text in quotes."),
+        (
+            "[[server.listeners]]\nprot = 1",
+            "server.listeners.0.prot is not a setting. Known in [[server.listeners]]: port, host, dialects.",
+        ),
         ("server = 3", "server is 3. It must be a table."),
         ("[defaults]\ncontext = -1", "defaults.context is -1. It must be a whole number from 1 up."),
         ("[defaults]\ncontext = 1.5", "defaults.context is 1.5. It must be a whole number from 1 up."),

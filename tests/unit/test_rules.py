@@ -11,6 +11,8 @@ from anyform.config import Config, ModelConfig, Models
 from anyform.contract.facts import Evidence, FormatMatch, Settings
 from anyform.kernel.entry import Entry
 from anyform.kernel.rule import Rule
+from anyform.sources.derived import Derived
+from anyform.sources.recipe import Recipe
 
 
 def entry(name: str = "owner/Repo:Q8_0", format: str = "gguf", **more: Any) -> Entry:
@@ -98,3 +100,60 @@ def test_dtype_is_an_option_of_the_backend_and_goes_under_the_option_itself() ->
 )
 def test_stretches_of_time(text: float | str, wanted: float | None) -> None:
     assert rules.seconds(text) == wanted
+
+
+TALK = ({"role": "user", "content": "who?"}, {"role": "assistant", "content": "me"})
+
+
+def created(base: Entry | None) -> Derived:
+    recipe = Recipe(
+        name="mario",
+        system="recipe",
+        request={"temperature": 2, "top_p": 2},
+        settings=Settings(context=2),
+        messages=TALK,
+        chat_template="T",
+    )
+    kept = base or entry()
+    return Derived(name="mario", path=kept.path, plugin="p", match=kept.match, recipe=recipe, base=base)
+
+
+BASE = {
+    "owner/repo": ModelConfig(context=1, parallel=1, system="base", request={"temperature": 1, "seed": 1}, pin=True)
+}
+
+
+def test_a_created_model_has_its_bases_rule_under_what_its_recipe_says() -> None:
+    tables = {**BASE, "*": ModelConfig(context=99, request={"min_p": 9}), "mar*": ModelConfig(request={"top_k": 9})}
+    made = rule(Config(model=tables), created(entry(groups=("owner/Repo",))))
+    assert made == Rule(
+        settings=Settings(context=2, parallel=1),
+        system="recipe",
+        request={"min_p": 9, "top_k": 9, "temperature": 2, "seed": 1, "top_p": 2, "chat_template": "T"},
+        messages=TALK,
+        pin=True,
+    )
+
+
+def test_what_is_said_by_its_own_name_or_alias_goes_over_its_recipe() -> None:
+    tables = {
+        **BASE,
+        "Mario": ModelConfig(context=3, system="own", request={"top_p": 3}),
+        "me": ModelConfig(parallel=4),
+    }
+    config = Config(model=tables, models=Models(aliases={"me": "mario"}), asked=Settings(device="cpu"))
+    made = rule(config, created(entry(groups=("owner/Repo",))))
+    assert made.settings == Settings(context=3, parallel=4, device="cpu")
+    assert (made.system, made.messages) == ("own", TALK)
+    assert made.request == {"temperature": 2, "seed": 1, "top_p": 3, "chat_template": "T"}
+
+
+def test_one_with_files_of_its_own_has_the_defaults_and_its_formats_table() -> None:
+    config = Config(defaults=Settings(parallel=5), format={"gguf": ModelConfig(device="cpu")}, model=BASE)
+    assert rule(config, created(None)).settings == Settings(context=2, parallel=5, device="cpu")
+
+
+def test_a_recipe_that_says_nothing_changes_nothing() -> None:
+    base = entry(groups=("owner/Repo",))
+    plain = Derived(name="copy", path="/", plugin="p", match=base.match, recipe=Recipe(name="copy"), base=base)
+    assert rule(Config(model=BASE), plain) == rule(Config(model=BASE), base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,10 @@ from anyform.kernel.news import News
 from anyform.kernel.plugins import Plugins, require
 from anyform.kernel.rule import Rule, Rules, over
 from anyform.kernel.runtime import Runtime
+from anyform.sources.derived import Derived, laid
 from anyform.sources.library import Library
-from anyform.sources.stores import Stores, sources
+from anyform.sources.recipe import Recipes
+from anyform.sources.stores import OWN, Stores, sources
 from anyform.workers.lifecycle import Lifecycle
 from anyform.workers.trial import discover
 
@@ -77,8 +80,9 @@ def start(
         _sources(known, stores) if stores else (),
         Catalogue(state / FILE, known) if state else None,
     )
-    library = Library(shelf, aliases, order)
+    library = Library(shelf, aliases, order, Recipes(stores.home) if stores and OWN in stores.names else None)
     lifecycle, learned, news = lifecycle or Lifecycle(), Learned(state), News()
+    library.changed = lambda: news.tell("library")
     workers = Workers(lifecycle.load_s)
     return Runtime(
         known,
@@ -99,10 +103,12 @@ def plain(settings: Mapping[str, Settings], defaults: Settings) -> Rules:
     """Rules out of settings by name or alias, laid over *defaults*."""
 
     def rule(entry: Entry) -> Rule:
-        made = defaults
+        made = Rule(settings=defaults)
+        if isinstance(entry, Derived):
+            made = laid(rule(entry.base) if entry.base else made, entry)
         for name in (entry.name, *entry.aliases):
-            made = over(made, settings.get(name))
-        return Rule(settings=made)
+            made = replace(made, settings=over(made.settings, settings.get(name)))
+        return made
 
     return rule
 

@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import Field, fields, is_dataclass, replace
+from dataclasses import Field, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -20,8 +20,8 @@ from anyform import rules
 from anyform.config import FOREIGN, PLACEHOLDERS, PREFIX, SECRETS, CommandConfig, Config, Log, ModelConfig, Models
 from anyform.contract.errors import Invalid, Unsupported
 from anyform.contract.facts import Settings, fact
-from anyform.http import preset
-from anyform.http.config import HttpConfig
+from anyform.http import listener, preset
+from anyform.http.config import HttpConfig, Listener
 from anyform.kernel.context import Sizing
 from anyform.workers.lifecycle import Lifecycle
 
@@ -30,8 +30,10 @@ Location = tuple[int | str, ...]
 LOWEST: dict[Any, dict[str, float]] = {
     HttpConfig: {
         "port": 0, "body_bytes": 1, "media_bytes": 0, "speech_letters": 1, "images_bytes": 0, "images_keep_s": 1,
+        "responses_bytes": 0, "responses_keep_s": 1,
         "fetch_s": 1, "queue": 0, "grace_s": 0,
     },
+    Listener: {"port": 0},
     Settings: {"context": 1, "parallel": 1},
     ModelConfig: {"context": 1, "parallel": 1},
     CommandConfig: {"ready_timeout_s": 0, "memory_bytes": 0},
@@ -137,7 +139,26 @@ def _list(value: Any, hint: Any) -> Any:
     if isinstance(value, str) and hint in (tuple[str, ...], tuple[Path, ...]):
         separator = os.pathsep if hint == tuple[Path, ...] else ","
         return [part.strip() for part in value.split(separator) if part.strip()]
+    if hint == tuple[Listener, ...]:
+        return _listeners(value)
     return value
+
+
+def _listeners(value: Any) -> Any:
+    """What a variable says of listeners: as the command line has them, with spaces between them, or as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise Invalid(f"{PREFIX}SERVER_LISTENERS is no JSON: {error}.", listener.FORM) from None
+        for place, truth in _truths(value, tuple[Listener, ...], ("server", "listeners")):
+            raise _wrong(place, truth, None)
+    elif isinstance(value, str):
+        value = [asdict(listener.read(word)) for word in value.split()]
+    if not isinstance(value, list | tuple):
+        return value
+    hints = get_type_hints(Listener)
+    return [_lists(one, hints) if isinstance(one, dict) else one for one in value]
 
 
 def _placed(config: Config, file: Path | None) -> Config:
@@ -223,6 +244,8 @@ def _all(document: Document) -> Iterator[tuple[Location, Any]]:
         held: Any = getattr(document, name)
         if is_dataclass(held):
             yield (name,), held
+            for at, one in enumerate(getattr(held, "listeners", ())):
+                yield (name, "listeners", at), one
         elif isinstance(held, dict):
             yield from (((name, key), table) for key, table in held.items() if is_dataclass(table))
 
@@ -310,7 +333,7 @@ def _allowed(location: Location) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(f'"{value}"' for value in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list, each {WORDS[get_args(hint)[0]]}"
+        return f"a list, each {WORDS.get(get_args(hint)[0], 'a table')}"
     return WORDS.get(hint, "a table")
 
 
@@ -327,7 +350,8 @@ def _explained(error: ValidationError, file: Path | None) -> Invalid:
 def _place(name: str, file: Path | None) -> str:
     own = PREFIX + name.replace(".", "_").upper()
     foreign = [variable for variable, place in FOREIGN.items() if ".".join(place) == name]
-    said = next((variable for variable in (own, *foreign) if variable in os.environ), own)
+    whole = [f"{PREFIX}SERVER_LISTENERS"] if name.startswith("server.listeners.") else []
+    said = next((variable for variable in (own, *foreign, *whole) if variable in os.environ), own)
     return said if said in os.environ or file is None else str(file)
 
 
@@ -336,6 +360,8 @@ def _known(location: Location) -> str:
     table = get_args(hint)[1] if get_origin(hint) is dict else hint
     if len(location) == 1 or not is_dataclass(table):
         return f"Known: {', '.join(Document.model_fields)}."
+    if location[:2] == ("server", "listeners"):
+        return f"Known in [[server.listeners]]: {', '.join(item.name for item in fields(Listener))}."
     return f"Known in [{location[0]}]: {', '.join(item.name for item in _said(table))}."
 
 

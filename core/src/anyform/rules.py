@@ -4,6 +4,8 @@ Laid over each other, each over those before it: [defaults], [format.F] (F being
 form), the patterns among [model.…] in the file's
 order, the names of its group (such as a repository's, for all its variants), its other names, its own name; and at last
 what the command line says. Upper and lower case are one, as they are in names.
+
+A model that a recipe made has all of its base's, then what the recipe says, then what is said by its own name.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from anyform.config import Config, ModelConfig
 from anyform.contract.facts import Settings
 from anyform.kernel.entry import Entry
 from anyform.kernel.rule import Rule, Rules, over
+from anyform.sources.derived import Derived, laid
 
 PATTERN = re.compile(r"[*?\[]")
 UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -33,12 +36,17 @@ def of(config: Config) -> Rules:
     names = {name.casefold(): table for name, table in config.model.items() if not PATTERN.search(name)}
 
     def rule(entry: Entry) -> Rule:
-        called = _called(entry, config.models.aliases)
+        base = (entry.base or entry) if isinstance(entry, Derived) else entry
+        called, own = _called(base, config.models.aliases), _called(entry, config.models.aliases)
         made = _laid(Rule(settings=config.defaults), formats.get(entry.match.format.casefold()))
         for pattern, table in patterns.items():
-            if any(fnmatchcase(name, pattern) for name in called):
+            if any(fnmatchcase(name, pattern) for name in (*called, *own)):
                 made = _laid(made, table)
-        for name in called:
+        if isinstance(entry, Derived):
+            for name in called if entry.base else ():
+                made = _laid(made, names.get(name))
+            made = laid(made, entry)
+        for name in own:
             made = _laid(made, names.get(name))
         return replace(made, settings=over(made.settings, config.asked))
 

@@ -245,3 +245,22 @@ def test_other_tasks_are_refused(tiny_model: LoadedModel) -> None:
     picture = Message(role="user", parts=(Picture(data=b"x"),))
     with pytest.raises(Unsupported, match="picture"):
         tiny_model.generate(Chat(messages=(picture,)), Stop())
+
+
+def test_a_request_brings_its_own_template(sample_model: LoadedModel, kit: Any) -> None:
+    """It is rendered as the model's own would be: the answer is that to the prompt which it writes."""
+    own = "<|im_start|>user\nWhat is {{ messages[0]['content'] }} + 5?<|im_end|>\n<|im_start|>assistant{{ '\\n' }}"
+    prompts = {number: kit.question(f"What is {number} + 5?") for number in ("2", "11")}
+    answers = {
+        number: kit.ask(sample_model, kit.chat(number, template_options={"chat_template": own})).text
+        for number in prompts
+    }
+    assert answers == {
+        number: kit.complete(sample_model, prompt, max_tokens=24).text for number, prompt in prompts.items()
+    }
+    assert answers["2"] != answers["11"]
+    assert kit.ask(sample_model, kit.chat("2")).text != answers["2"]
+    for wrong, said in (("{% if", "does not compile"), ("{{ raise_exception('no') }}", "refused"), (7, "is int")):
+        with pytest.raises(Invalid, match=said) as caught:
+            kit.ask(sample_model, kit.chat("2", template_options={"chat_template": wrong}))
+        assert caught.value.details["param"] == "chat_template"

@@ -290,3 +290,19 @@ def test_prompts_that_come_together_are_read_together(
     found = kit.together([lambda: kit.ask(model, busy), *(lambda p=p: kit.complete(model, p).text for p in prompts)])
     assert found[1:] == alone
     assert max(sizes) > 1
+
+
+def test_a_request_brings_its_own_template(decoder: LoadedModel, kit: Any) -> None:
+    """It is rendered as the model's own would be: the answer is that to the prompt which it writes."""
+    own = "<|im_start|>user\nWhat is {{ messages[0]['content'] }} + 5?<|im_end|>\n<|im_start|>assistant{{ '\\n' }}"
+    prompts = {number: kit.question(f"What is {number} + 5?") for number in ("2", "11")}
+    answers = {
+        number: kit.ask(decoder, kit.chat(number, template_options={"chat_template": own})).text for number in prompts
+    }
+    assert answers == {number: kit.complete(decoder, prompt, max_tokens=24).text for number, prompt in prompts.items()}
+    assert answers["2"] != answers["11"]
+    assert kit.ask(decoder, kit.chat("2")).text != answers["2"]
+    for wrong, said in (("{% if", "does not compile"), ("{{ raise_exception('no') }}", "refused"), (7, "is int")):
+        with pytest.raises(Invalid, match=said) as caught:
+            kit.ask(decoder, kit.chat("2", template_options={"chat_template": wrong}))
+        assert caught.value.details["param"] == "chat_template"

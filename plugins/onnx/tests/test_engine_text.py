@@ -447,3 +447,20 @@ def test_a_context_beyond_a_learnt_table_of_places_is_refused(tmp_path: Path, en
 
 def test_rotary_places_go_on(folders: dict[str, Path], engine: Any) -> None:
     engine.load(folders["optimum"], context=4096)
+
+
+def test_a_request_brings_its_own_template(models: dict[str, LoadedModel], kit: Any) -> None:
+    """It is rendered as the model's own would be: the answer is that to the prompt which it writes."""
+    model = models["optimum"]
+    own = "<|im_start|>user\nWhat is {{ messages[0]['content'] }} + 5?<|im_end|>\n<|im_start|>assistant{{ '\\n' }}"
+    prompts = {number: kit.question(f"What is {number} + 5?") for number in ("2", "11")}
+    answers = {
+        number: kit.ask(model, kit.chat(number, template_options={"chat_template": own})).text for number in prompts
+    }
+    assert answers == {number: kit.complete(model, prompt, max_tokens=24).text for number, prompt in prompts.items()}
+    assert answers["2"] != answers["11"]
+    assert kit.ask(model, kit.chat("2")).text != answers["2"]
+    for wrong, said in (("{% if", "does not compile"), ("{{ raise_exception('no') }}", "refused"), (7, "is int")):
+        with pytest.raises(Invalid, match=said) as caught:
+            kit.ask(model, kit.chat("2", template_options={"chat_template": wrong}))
+        assert caught.value.details["param"] == "chat_template"

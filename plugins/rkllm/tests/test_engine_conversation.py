@@ -191,6 +191,12 @@ def test_thinking_is_a_variable_of_the_models_own_template(kit: Any, era: Era) -
     assert [kit.ask(model, kit.turns("", thinking=think)).text for think in (True, False)] == ["deep", "plain"]
 
 
+def test_a_template_of_the_request_is_refused(kit: Any, bare: Any) -> None:
+    with pytest.raises(Unsupported, match="a request cannot bring another") as caught:
+        kit.ask(bare(Era.V121), kit.turns("hi", template_options={"chat_template": "{{ messages }}"}))
+    assert caught.value.details["param"] == "chat_template"
+
+
 def test_variables_of_a_template_are_said_to_be_ignored(kit: Any, bare: Any) -> None:
     told = kit.ask(bare(Era.V121), kit.turns("hi", template_options={"reasoning_effort": "low"}))
     assert "reasoning_effort" in told.done.extra["remarks"][0]

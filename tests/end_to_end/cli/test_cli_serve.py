@@ -348,3 +348,24 @@ def test_what_no_request_could_mend_keeps_it_from_serving(cli: Any, echo: Echo, 
         assert done.returncode == 1
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_further_listener_speaks_what_it_is_to_and_is_not_the_one_to_manage(cli: Any, echo: Echo) -> None:
+    with cli.start("serve", echo(), "--port", "0", "--listen", "0=openai") as process:
+        lines = list(iter(lambda: process.stdout.readline().rstrip(), "LISTENS AT              SPEAKS"))
+        main, other = (process.stdout.readline().split() for _ in range(2))
+        assert lines[0].startswith(f"anyform serves {main[0]}/v1 ")
+        assert main[1:3] == ["openai", "anyform"]
+        assert other[1:] == ["openai"]
+        with urllib.request.urlopen(f"{other[0]}/v1/models", timeout=20) as answer:
+            assert [one["id"] for one in json.load(answer)["data"]] == ["parrot"]
+        assert cli("ps", "--url", main[0]).returncode == 0
+        done = cli("ps", "--url", other[0])
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert f"{other[0]} answered 404, which is not anyform's." in done.stderr
+        assert "name one where it speaks 'anyform'" in done.stderr
+        port = other[0].rpartition(":")[2]
+        taken = cli("serve", echo(), "--port", "0", "--listen", f"{port}=openai,anyform")
+        assert (taken.returncode, taken.stdout, len(taken.stderr.splitlines())) == (1, "", 1)
+        assert f"port {port}, the listener for openai, anyform" in taken.stderr
+        process.terminate()

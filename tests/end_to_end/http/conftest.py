@@ -21,7 +21,8 @@ from anyform.contract.facts import Metadata, Settings
 from anyform.contract.jobs import Job
 from anyform.contract.model import Stop
 from anyform.http.config import HttpConfig
-from anyform.http.server import Server, listen
+from anyform.http.listener import Place
+from anyform.http.server import Server
 from anyform.kernel.news import News
 from anyform.kernel.plugins import Plugins
 from anyform.kernel.rule import Rule
@@ -35,14 +36,17 @@ class Running:
 
     def __init__(self, runtime: Any, config: HttpConfig) -> None:
         self.runtime = runtime
-        sock = listen("127.0.0.1", 0)
         listening = threading.Event()
-        self.server = Server(runtime, replace(config, port=sock.getsockname()[1]), ready=lambda url: listening.set())
+        self.places: list[Place] = []
+        """Where it listens, the main one first."""
+        self.server = Server(
+            runtime, replace(config, port=0), ready=lambda url: listening.set(), places=self.places.extend
+        )
         self.service = self.server.service
-        self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        self._thread = threading.Thread(target=self.server.run, args=([sock],), daemon=True)
+        self._thread = threading.Thread(target=self.server.run, args=(self.server.listen(),), daemon=True)
         self._thread.start()
         assert listening.wait(10)
+        self.url = self.places[0].url
         self.http = httpx.Client(base_url=self.url, timeout=20)
         self.openai = OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=20)
 

@@ -132,9 +132,9 @@ def test_a_quiet_line_is_kept_alive(running: Any, watch: Callable[..., Watch]) -
 
 def test_who_hangs_up_leaves_nothing_behind(running: Any) -> None:
     stream = Watch(running)
-    assert len(running.runtime.news._listeners) == 2  # this reader's, and the metrics'
+    assert len(running.runtime.news._listeners) == 3  # this reader's, the service's and the metrics'
     stream.close()
-    until(lambda: len(running.runtime.news._listeners) == 1)
+    until(lambda: len(running.runtime.news._listeners) == 2)
     assert running.server.events.readers == set()
 
 
@@ -152,7 +152,7 @@ def test_a_reader_that_does_not_read_is_cut_off_and_holds_nobody_up(running: Any
             sent += 1
             assert other.event()[0] == sent
             assert sent < 5_000
-        assert len(running.runtime.news._listeners) == 2
+        assert len(running.runtime.news._listeners) == 3
         rest = bytearray()  # what was under way, and then a whole end
         slow.settimeout(10)
         while not rest.endswith(b"0\r\n\r\n"):

@@ -54,10 +54,12 @@ def until(true: Callable[[], bool], seconds: float = 10) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "unknown_url"),
+        ("GET", "/nothing", 404, "unknown_url"),
         ("POST", "/v1/nothing", 404, "unknown_url"),
         ("GET", "/v1", 404, "unknown_url"),
-        ("GET", "/v1/chat/completions", 405, "method_not_supported"),
+        ("PUT", "/v1/chat/completions", 405, "method_not_supported"),
+        ("GET", "/v1/completions", 405, "method_not_supported"),
+        ("GET", "/v1/chat/completions", 501, "not_implemented"),
         ("DELETE", "/v1/models", 405, "method_not_supported"),
         ("POST", "/health", 405, "method_not_supported"),
         ("GET", "/v1/models/nobody", 404, "model_not_found"),
@@ -127,7 +129,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes(scripted: Serve) -> None
 
 def test_an_announced_length_is_refused_before_it_is_sent(scripted: Serve) -> None:
     running = scripted(_say, body_bytes=LIMIT)
-    with socket.create_connection(("127.0.0.1", running.server.config.app.state.service.config.port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", running.places[0].port), 5) as sock:
         sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n\r\n")
         assert sock.recv(1000).startswith(b"HTTP/1.1 413 ")
 
@@ -136,7 +138,7 @@ def test_an_announced_length_is_refused_before_it_is_sent(scripted: Serve) -> No
 def test_a_body_that_stays_away_ends_its_connection(scripted: Serve, begun: bytes) -> None:
     running = scripted(_say)
     running.service.arrivals.wait_s = 0.05
-    with socket.create_connection(("127.0.0.1", running.service.config.port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", running.places[0].port), 5) as sock:
         sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n" + begun)
         answer = b"".join(iter(lambda: sock.recv(1000), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -295,7 +297,7 @@ class Endless:
 def test_who_hangs_up_stops_the_model(scripted: Serve, stream: bool) -> None:
     model = Endless()
     running = scripted(model)
-    with socket.create_connection(("127.0.0.1", running.service.config.port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", running.places[0].port), 5) as sock:
         _send(sock, {**CHAT, "stream": stream})
         if stream:
             assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
@@ -315,7 +317,7 @@ def _send(sock: socket.socket, body: dict[str, Any]) -> None:
 
 def test_who_hangs_up_amid_its_body_is_no_error(scripted: Serve, caplog: pytest.LogCaptureFixture) -> None:
     running = scripted(_say)
-    with socket.create_connection(("127.0.0.1", running.service.config.port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", running.places[0].port), 5) as sock:
         sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         until(lambda: len(running.server.server_state.tasks) == 1)
     until(lambda: not running.server.server_state.tasks)
@@ -326,7 +328,7 @@ def test_who_hangs_up_amid_its_body_is_no_error(scripted: Serve, caplog: pytest.
 def test_who_hangs_up_in_the_queue_is_never_run(scripted: Serve) -> None:
     model = Endless()
     running = scripted(model, parallel=1)
-    address = ("127.0.0.1", running.service.config.port)
+    address = ("127.0.0.1", running.places[0].port)
     line = running.service.gate
     with socket.create_connection(address, 5) as first:
         _send(first, CHAT)
@@ -345,7 +347,7 @@ def test_a_model_that_was_unloaded_while_a_request_waited_is_opened_anew(scripte
     running = scripted(model, parallel=1)
     requests = running.service.gate.present
     answers: list[int] = []
-    with socket.create_connection(("127.0.0.1", running.service.config.port), 5) as first:
+    with socket.create_connection(("127.0.0.1", running.places[0].port), 5) as first:
         _send(first, CHAT)
         until(lambda: model.began == 1)
         second = threading.Thread(
@@ -371,7 +373,7 @@ def test_health_answers_while_all_slots_generate(scripted: Serve) -> None:
 def test_a_full_queue_is_429_with_a_time_to_come_back(scripted: Serve) -> None:
     model = Endless()
     running = scripted(model, parallel=1, queue=1)
-    sockets = [socket.create_connection(("127.0.0.1", running.service.config.port), 5) for _ in range(2)]
+    sockets = [socket.create_connection(("127.0.0.1", running.places[0].port), 5) for _ in range(2)]
     for at, sock in enumerate(sockets):
         _send(sock, CHAT)
         until(lambda at=at: running.service.gate.present().get("m", 0) == at + 1)  # type: ignore[misc]
@@ -397,7 +399,7 @@ def test_a_client_that_does_not_read_holds_the_model_back(scripted: Serve) -> No
         yield Done(finishes=(Finish(),))
 
     running = scripted(script)
-    with socket.create_connection(("127.0.0.1", running.service.config.port), 5) as sock:
+    with socket.create_connection(("127.0.0.1", running.places[0].port), 5) as sock:
         _send(sock, {**CHAT, "stream": True})
         until(lambda: _rests(produced))
         assert produced[0] < 20_000

@@ -302,9 +302,11 @@ def test_requests_carry_everything() -> None:
         tools=(Tool(name="t", parameters={"type": "object"}),),
         tool_choice="t",
         thinking=False,
+        template_options={"chat_template": "{{ messages }}"},
         generation=generation,
     )
     path, body = request(job, "m")
+    assert body["chat_template"] == "{{ messages }}"
     assert path == "/v1/chat/completions"
     assert body["messages"][0]["content"][1]["image_url"]["url"] == "data:image/png;base64,iVBORw=="
     assert body["tool_choice"] == {"type": "function", "function": {"name": "t"}}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from anyform.cli.plugins import _state, lacking
+from anyform.cli.plugins import _print, _state, lacking
+from anyform.cli.terminal import Terminal
 from anyform.contract.facts import BackendInfo
 from anyform.kernel.choice import EngineState
 from anyform.kernel.plugins import PluginRecord
@@ -41,3 +44,11 @@ def test_an_engine_that_cannot_be_used_here_is_none() -> None:
 def test_what_a_backend_lacks_is_a_sentence() -> None:
     assert lacking(engine("a")) == "a is not installed"
     assert lacking(engine("a", "b")) == "a, b are not installed"
+
+
+def test_plugins_that_speak_over_http_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    speaks = PluginRecord(name="toy_api", module="m", hooks=("add_routes",))
+    broken = PluginRecord(name="bad_api", module="m", hooks=("add_routes",), sound=False, reason="it is broken")
+    _print(Terminal(sys.stdout), [SOUND, speaks, broken], [], [], [])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "over HTTP: toy_api (`anyform serve --listen PORT=NAME`: at a port of its own)"

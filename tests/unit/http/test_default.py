@@ -39,3 +39,33 @@ def test_who_says_a_thing_in_another_way_means_none_of_the_rule(given: dict[str,
     assert {name for name, value in RULE.items() if full.get(name) == value} == left
     said = {name: value for name, value in given.items() if value is not None and name not in left}
     assert said.items() <= full.items()
+
+
+USER, SYSTEM, DEVELOPER = ({"role": role, "content": role} for role in ("user", "system", "developer"))
+ASKED, ANSWERED = {"role": "user", "content": "asked"}, {"role": "assistant", "content": "answered"}
+OWN = {"role": "system", "content": "own"}
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [
+        ([USER], [OWN, ASKED, ANSWERED, USER]),
+        ([SYSTEM, USER], [SYSTEM, ASKED, ANSWERED, USER]),
+        ([SYSTEM, DEVELOPER, USER], [SYSTEM, DEVELOPER, ASKED, ANSWERED, USER]),
+        ([USER, SYSTEM, USER], [ASKED, ANSWERED, USER, SYSTEM, USER]),
+        ([], [OWN, ASKED, ANSWERED]),
+        ("no list", "no list"),
+        (None, None),
+        ([5, USER], [OWN, ASKED, ANSWERED, 5, USER]),
+    ],
+)
+def test_every_conversation_begins_as_the_rule_says(given: Any, full: Any) -> None:
+    rule = Rule(system="own", messages=(ASKED, ANSWERED))
+    assert completed({"model": "m", "messages": given}, rule)["messages"] == full
+
+
+def test_a_rule_without_messages_or_system_leaves_them_as_they_are() -> None:
+    given = [USER]
+    assert completed({"messages": given}, Rule())["messages"] is given
+    assert completed({"messages": given}, Rule(system="own"))["messages"] == [OWN, USER]
+    assert "messages" not in completed({"prompt": "x"}, Rule(system="own", messages=(ASKED,)))

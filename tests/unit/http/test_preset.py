@@ -30,6 +30,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         {"logprobs": True, "top_logprobs": 3},
         {"logprobs": 5, "echo": True},
         {"tools": [TOOL], "tool_choice": "auto", "chat_template_kwargs": {"enable_thinking": False}},
+        {"chat_template": "{{ messages[0]['content'] }}"},
         {"reasoning_effort": "low", "response_format": {"type": "json_object"}},
         {"voice": "a", "language": "en", "response_format": "opus", "sample_rate": 8000, "speed": 1.5},
         {"response_format": "srt"},

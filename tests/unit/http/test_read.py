@@ -138,6 +138,8 @@ def test_generation_fields(fields: dict[str, Any], attribute: str, expected: obj
         ({"chat_template_kwargs": {"enable_thinking": True, "x": 1}}, True, {"x": 1}),
         ({"chat_template_kwargs": {"thinking": False}}, False, {}),
         ({"enable_thinking": True, "reasoning_effort": "none"}, True, {}),
+        ({"chat_template": "{{ x }}"}, None, {"chat_template": "{{ x }}"}),
+        ({"chat_template": "", "chat_template_kwargs": {"x": 1}}, None, {"x": 1}),
     ],
 )
 def test_thinking(fields: dict[str, Any], thinking: bool | None, options: dict[str, Any]) -> None:
@@ -345,6 +347,9 @@ CHAT_REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"functions": [{"name": "x"}]}, "functions"),
     ({"reasoning_effort": "huge"}, "reasoning_effort"),
     ({"chat_template_kwargs": []}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs.chat_template"),
+    ({"chat_template": 5}, "chat_template"),
+    ({"chat_template": "x" * 65_537}, "chat_template"),
     ({"n_ctx": 0}, "n_ctx"),
     ({"seed": 1.5}, "seed"),
     ({"seed": 2**64}, "seed"),
@@ -416,6 +421,17 @@ def test_the_least_completion() -> None:
 )
 def test_prompts(prompt: object, expected: list[object]) -> None:
     assert [job.prompt for job in completed(prompt=prompt)] == expected
+
+
+def test_a_completion_that_says_no_number_has_as_many_tokens_as_its_dialect_has_it() -> None:
+    body = {"model": "m", "prompt": "p"}
+    for usual in (7, None):
+        (job,) = completion.read(body, usual).jobs
+        assert isinstance(job, Complete)
+        assert job.generation.max_tokens == usual
+    (job,) = completion.read({**body, "max_tokens": 3}, None).jobs
+    assert isinstance(job, Complete)
+    assert job.generation.max_tokens == 3
 
 
 def test_completion_fields() -> None:

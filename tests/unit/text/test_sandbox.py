@@ -65,6 +65,8 @@ def test_loops_and_recursion_end(source: str) -> None:
         "{% set n = namespace(v=3) %}{% for i in range(60) %}{% set n.v = n.v ** n.v %}{% endfor %}{{ n.v }}",
         "{% for a in range(99999) %}" + "a" * 1000 + "{% endfor %}",
         "{% set x %}{% for a in range(99999) %}" + "a" * 1000 + "{% endfor %}{% endset %}{{ x | length }}",
+        "{% for a in range(99999) %}{{ '" + "a" * 1000 + "' }}{% endfor %}",
+        "{% for a in range(99999) %}{% if a %}{{ '" + "a" * 1000 + "' ~ 'b' }}{% endif %}{% endfor %}",
         "{% macro m() %}"
         + "a" * 1000
         + "{% endmacro %}{% set x %}{% for a in range(99999) %}{{ m() }}{% endfor %}{% endset %}",

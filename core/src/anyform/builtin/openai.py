@@ -65,6 +65,8 @@ def _chat(job: Chat) -> dict[str, Any]:
         choice = {"type": "function", "function": {"name": job.tool_choice}} if named else job.tool_choice
         body |= {"tool_choice": choice, "parallel_tool_calls": job.parallel_calls}
     options = dict(job.template_options)
+    if "chat_template" in options:
+        body["chat_template"] = options.pop("chat_template")
     if job.thinking is not None:
         options["enable_thinking"] = job.thinking
     return body | ({"chat_template_kwargs": options} if options else {})

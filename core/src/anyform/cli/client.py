@@ -13,6 +13,8 @@ from anyform.cli.arguments import read_config
 from anyform.contract.errors import Area, Category, Fault, Invalid
 
 CONNECT_S = 5.0
+ELSEWHERE = ("unknown_url", "method_not_supported")
+"""Codes of OpenAI's form for what a port does not serve."""
 
 
 class ServerAbsent(Fault):
@@ -99,12 +101,16 @@ class Client:
             answer = json.loads(data)
         except ValueError:
             answer = None
-        if status < 400 and isinstance(answer, dict):
-            return answer
         error = answer.get("error") if isinstance(answer, dict) else None
-        if isinstance(error, dict) and error.get("message"):
+        if status < 400 and isinstance(answer, dict) and set(answer) != {"error"}:
+            return answer
+        if isinstance(error, dict) and error.get("message") and error.get("code") not in ELSEWHERE:
             raise _refused(error)
-        raise ServerRefused(f"{self.url} answered {status}, which is not anyform's.", "Check --url.")
+        raise ServerRefused(
+            f"{self.url} answered {status}, which is not anyform's.",
+            "Check --url. If a server of anyform listens there, it speaks other dialects only at that port: name one"
+            " where it speaks 'anyform', or add that to dialects in [server].",
+        )
 
 
 def _refused(error: Mapping[str, Any]) -> Fault:

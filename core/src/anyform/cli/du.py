@@ -14,6 +14,7 @@ from anyform.cli.opening import opened
 from anyform.cli.table import Cell, table
 from anyform.cli.terminal import output
 from anyform.kernel.units import size
+from anyform.sources.derived import SOURCE
 
 if TYPE_CHECKING:
     from anyform.kernel.entry import Entry
@@ -57,7 +58,7 @@ def _sums(entries: Iterable[Entry]) -> dict[str, int]:
     """Bytes by source, each file once however many models and names have it."""
     taken: dict[str, int] = {}
     seen: set[tuple[int, int]] = set()
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: entry.source == SOURCE):  # what is made of a model lies in its place
         for name in entry.match.files:
             try:
                 stat = (Path(entry.path) / name).stat()

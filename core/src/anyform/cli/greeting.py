@@ -7,7 +7,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from anyform.cli.table import Cell, table
 from anyform.cli.terminal import Terminal
@@ -15,10 +14,14 @@ from anyform.contract.errors import Fault
 
 if TYPE_CHECKING:
     from anyform.http.config import HttpConfig
+    from anyform.http.listener import Place
     from anyform.kernel.router import Decision
     from anyform.kernel.runtime import Runtime
 
 HEAD = ("MODEL", "FORMAT", "QUANTIZATION", "RUNS ON")
+PLACES = ("LISTENS AT", "SPEAKS")
+OPENAI = "openai"
+"""The dialect of which the examples are."""
 SHOWN = 20
 EVERYWHERE = ("0.0.0.0", "::", "")
 """Hosts that mean all interfaces."""
@@ -26,26 +29,37 @@ _FAR = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 """Addresses kept for documentation (RFC 5737, RFC 3849)."""
 
 
-def announce(terminal: Terminal, runtime: Runtime, config: HttpConfig, url: str) -> None:
-    """Print it. *url*: where this machine itself reaches the server."""
-    names = runtime.names()
-    terminal.line(f"anyform serves {terminal.paint(f'{url}/v1', 'cyan')} (Ctrl-C stops it)")
-    if config.host in EVERYWHERE:
-        far = f"http://{reached_as(config)}:{urlsplit(url).port}/v1"
+def announce(terminal: Terminal, runtime: Runtime, config: HttpConfig, places: Sequence[Place]) -> None:
+    """Print it. *places*: where the server listens, the main one first."""
+    names, main = runtime.names(), places[0]
+    terminal.line(f"anyform serves {terminal.paint(_base(main), 'cyan')} (Ctrl-C stops it)")
+    everywhere = [place for place in places if place.host in EVERYWHERE]
+    for place in everywhere:
+        far = f"http://{reached_as(config, place.host)}:{place.port}{'/v1' if OPENAI in place.speaks else ''}"
         terminal.line(f"on all interfaces; from other machines: {terminal.paint(far, 'cyan')}")
     terminal.line()
+    if places[1:]:
+        table(terminal, PLACES, [[(place.url, "cyan"), " ".join(place.speaks)] for place in places])
+        terminal.line()
     if names:
-        _list(terminal, runtime, names, url)
+        _list(terminal, runtime, names, next((place.url for place in places if OPENAI in place.speaks), ""))
     else:
         none = "no models: pull one, or name files, folders, or --models DIR"
         terminal.line(terminal.paint(none, "yellow"))
     terminal.stream.flush()
 
 
-def reached_as(config: HttpConfig) -> str:
-    """What other machines may call a server on all interfaces: the first name that it was told, else its address."""
+def _base(place: Place) -> str:
+    """What clients are told of it: OpenAI's want the /v1 too."""
+    return f"{place.url}/v1" if OPENAI in place.speaks else place.url
+
+
+def reached_as(config: HttpConfig, host: str) -> str:
+    """What other machines may call a server on all interfaces, of *host*: the first name that it was told, else its
+    address.
+    """
     told = next((name for name in config.allowed_hosts if name != "*"), "")
-    host = told or _own_address(socket.AF_INET6 if config.host == "::" else socket.AF_INET)
+    host = told or _own_address(socket.AF_INET6 if host == "::" else socket.AF_INET)
     return f"[{host}]" if ":" in host else host
 
 
@@ -60,12 +74,14 @@ def _own_address(family: socket.AddressFamily) -> str:
 
 
 def _list(terminal: Terminal, runtime: Runtime, names: Sequence[str], url: str) -> None:
+    """*url*: of a listener for OpenAI's clients; empty: there is none, and no example then."""
     decisions = {name: _decided(runtime, name) for name in names[:SHOWN]}
     table(terminal, HEAD, [_row(runtime, name, decided) for name, decided in decisions.items()])
     if len(names) > SHOWN:
         terminal.line(f"… and {len(names) - SHOWN} more")
-    terminal.line()
-    terminal.line(_example(runtime, url, decisions))
+    if url:
+        terminal.line()
+        terminal.line(_example(runtime, url, decisions))
 
 
 def _decided(runtime: Runtime, name: str) -> Decision | Fault:

@@ -97,6 +97,9 @@ def _print(
     if trouble:
         terminal.line()
         pairs(terminal, trouble)
+    if speaking := [record.name for record in records if record.sound and "add_routes" in record.hooks]:
+        terminal.line()
+        terminal.line(f"over HTTP: {' '.join(speaking)} (`anyform serve --listen PORT=NAME`: at a port of its own)")
 
 
 def lacking(engine: EngineState) -> str:

@@ -1,10 +1,11 @@
-"""`anyform rm MODEL`: delete a model that was pulled, and what only it needs."""
+"""`anyform rm MODEL`: delete a model that was pulled or created, and what only it needs."""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anyform.cli import document
@@ -16,7 +17,8 @@ from anyform.contract.errors import Invalid
 from anyform.kernel.units import size
 
 if TYPE_CHECKING:
-    from anyform.sources.removal import Form
+    from anyform.kernel.entry import Entry
+    from anyform.sources.removal import Form, Removal
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -31,28 +33,52 @@ def configure(parser: ArgumentParser) -> None:
 
 def execute(args: Namespace) -> int:
     """Delete, and say what went and what stayed."""
-    from anyform.sources import removal
+    from anyform.sources import derivation, removal
 
     config = read_config(args)
     with opened(config) as runtime:
         home = config.stores.home
+        recipe = derivation.recipe_named(runtime, args.model)
+        if recipe is not None:
+            return _told(args, derivation.forget(runtime, recipe), "", recipe.base)
         entry = known(runtime, args.model, home, "Delete the file yourself.")
-        entries, forms = runtime.library.entries(), removal.forms(entry)
+        forms = removal.forms(entry)
         chosen = _chosen(entry.name, forms, args.form) if args.form else None
-        found = removal.considered(home, entry, entries, args.force, chosen)
-        if chosen is None and len(forms) > 1 and not (args.yes or _agreed(entry.name, forms)):
+        found = derivation.considered(runtime, home, entry, args.force, chosen)
+        if chosen is None and len(forms) > 1 and not (found.hidden or args.yes or _agreed(entry.name, forms)):
             errors().line("nothing was deleted")
             return 1
-        removal.remove(home, found)
+        derivation.carry_out(runtime, home, entry, found, owned=found.hidden and _is_deletable(home, entry, args.force))
+    return _told(args, found, chosen.format if chosen else "", "")
+
+
+def _told(args: Namespace, found: Removal, form: str, base: str) -> int:
+    """Say what was done. *form*: the one that went; empty: all. *base*: what a created model was made from."""
     if args.json:
         document.show(found)
         return 0
     terminal = output()
-    what = f"the {chosen.format} of " if chosen else ""
-    terminal.line(f"deleted {what}{terminal.paint(found.model, 'cyan')}: {size(found.freed_bytes)} freed")
-    for name in found.shared:
-        terminal.line(f"kept {name}: another model, or another form of it, needs it")
+    name = terminal.paint(found.model, "cyan")
+    if found.hidden:
+        terminal.line(f"deleted the name {name}: created models need its files, which go with the last of these")
+        return 0
+    terminal.line(f"deleted {f'the {form} of ' if form else ''}{name}: {size(found.freed_bytes)} freed")
+    if base:
+        terminal.line(f"kept {base}, which it was made from")
+    for one in found.shared:
+        terminal.line(f"kept {one}: another model, or another form of it, needs it")
     return 0
+
+
+def _is_deletable(home: Path, entry: Entry, force: bool) -> bool:
+    """Whether the files of *entry* may go once nothing needs them."""
+    from anyform.sources import removal
+
+    try:
+        removal.considered(home, entry, (), force)
+    except removal.NotOurs:
+        return False
+    return True
 
 
 def _chosen(name: str, forms: Sequence[Form], wanted: str) -> Form:

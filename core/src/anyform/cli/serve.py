@@ -8,7 +8,6 @@ import signal
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -24,6 +23,8 @@ from anyform.contract.facts import Settings
 from anyform.journal import begin
 
 if TYPE_CHECKING:
+    from anyform.http.config import HttpConfig, Listener
+    from anyform.http.listener import Place
     from anyform.kernel.runtime import Runtime
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -35,6 +36,14 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--host", metavar="H", help="the address to listen on (default: 127.0.0.1, this machine only)")
     parser.add_argument(
         "--port", type=port, metavar="N", help="the port to listen on; 0: any free one (default: 11540)"
+    )
+    parser.add_argument(
+        "--listen",
+        type=listener,
+        action="append",
+        default=[],
+        metavar="[HOST:]PORT[=DIALECT,…]",
+        help="listen there too, and speak these alone (11434=ollama_api,openai); DIALECT: at its customary port",
     )
     parser.add_argument("--queue", type=positive, metavar="N", help="requests that may wait for a model")
     parser.add_argument(
@@ -69,12 +78,25 @@ def port(text: str) -> int:
     return int(text)
 
 
+def listener(text: str) -> Listener:
+    """A further listener."""
+    from argparse import ArgumentTypeError
+
+    from anyform.http.listener import read
+
+    try:
+        return read(text)
+    except Invalid as wrong:
+        raise ArgumentTypeError(f"{wrong.message.rstrip('.')}. {wrong.hint}") from None
+
+
 def _configured(args: Namespace) -> Config:
     found = read_config(args)
     asked = {"host": args.host, "port": args.port, "queue": args.queue}
     server = replace(
         found.server,
         allowed_hosts=(*found.server.allowed_hosts, *args.allow_host),
+        listeners=(*found.server.listeners, *args.listen),
         images_folder=str(found.images_folder),
         **{name: value for name, value in asked.items() if value is not None},
     )
@@ -86,23 +108,37 @@ def _configured(args: Namespace) -> Config:
 def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
     from anyform.http import server
 
-    host, port = config.server.host, config.server.port
     _check(runtime, config)
     _check_default(runtime, config)
-    if host not in LOOPBACK:
-        where = "all interfaces" if host in EVERYWHERE else host
-        warning = f"listening on {where}: whoever reaches this machine can use it; no key is asked for"
-        errors().line(errors().paint(warning, "yellow"))
+    _warn_of_others(config.server)
     if preload:
-        server.listen(host, port).close()
+        for sock in server.Server(runtime, config.server).listen():
+            sock.close()
         _preload(runtime)
-    ready = partial(announce, output(), runtime, config.server)
+    places: list[Place] = []
     pulls = pulls_of(config, runtime)
     _end_at_once_when_told_again()
     try:
-        server.serve(runtime, host, port, config.server, ready=ready, pulls=pulls)
+        server.serve(
+            runtime,
+            config.server.host,
+            config.server.port,
+            config.server,
+            ready=lambda url: announce(output(), runtime, config.server, places),
+            pulls=pulls,
+            places=places.extend,
+        )
     finally:
         pulls.close()
+
+
+def _warn_of_others(config: HttpConfig) -> None:
+    """Say where others than this machine's users can reach the server."""
+    for host in dict.fromkeys([config.host, *(one.host or config.host for one in config.listeners)]):
+        if host not in LOOPBACK:
+            where = "all interfaces" if host in EVERYWHERE else host
+            warning = f"listening on {where}: whoever reaches this machine can use it; no key is asked for"
+            errors().line(errors().paint(warning, "yellow"))
 
 
 def _end_at_once_when_told_again() -> None:

@@ -15,6 +15,7 @@ from anyform.cli.table import Cell, amount, pairs
 from anyform.cli.terminal import Terminal, output
 from anyform.contract.facts import Finding, Metadata, Severity
 from anyform.kernel.units import size
+from anyform.sources.derived import SOURCE
 
 if TYPE_CHECKING:
     from anyform.kernel.entry import Entry
@@ -88,7 +89,9 @@ def _print(
     _section(terminal, "files", [(name, "") for name in entry.match.files])
     more = {name: value for name, value in metadata.extra.items() if name not in OWN}
     _section(terminal, "more", [(name, _short(value, long)) for name, value in _flat(more)])
-    _section(terminal, "its store says", [(name, _short(value, long)) for name, value in _flat(entry.about)])
+    store = {name: value for name, value in entry.about.items() if name != SOURCE}
+    _section(terminal, "its recipe says", [(name, _short(value, long)) for name, value in _flat(_recipe(entry))])
+    _section(terminal, "its store says", [(name, _short(value, long)) for name, value in _flat(store)])
     _section(terminal, "findings", [(one.severity.name.lower(), (one.text, STYLES[one.severity])) for one in findings])
 
 
@@ -101,6 +104,7 @@ def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Sequence
     )
     return [
         ("title", metadata.name),
+        ("made from", _origin(entry)),
         ("format", f"{entry.match.format} {metadata.version}".rstrip()),
         ("recognised by", f"{entry.match.why} ({entry.match.evidence.name.lower()})"),
         ("architecture", metadata.architecture),
@@ -125,6 +129,17 @@ def _rows(entry: Entry, metadata: Metadata, decision: Decision, memory: Sequence
         ("memory by context", " · ".join(_at(one) for one in memory if one.context)),
         ("what makes it fit", "\n".join(_helps(memory))),
     ]
+
+
+def _origin(entry: Entry) -> str:
+    """What a created model was made from."""
+    said = _recipe(entry)
+    return str(said.get("base") or "files of its own") if said else ""
+
+
+def _recipe(entry: Entry) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = entry.about[SOURCE] if entry.source == SOURCE else {}
+    return found
 
 
 def _sound_rows(typed: str, extra: Mapping[str, Any]) -> list[tuple[str, Cell]]:

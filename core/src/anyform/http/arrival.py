@@ -7,7 +7,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anyform.contract.errors import Area, Category, Closed, Fault
-from anyform.http import fault
+from anyform.http.dialect import Dialects
 
 WAIT_S = 60
 
@@ -57,8 +57,9 @@ class Arrivals:
 class Bounded:
     """ASGI middleware: no request waits for its body without bound, and none that the server cancels is an error."""
 
-    def __init__(self, app: ASGIApp, arrivals: Arrivals) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, arrivals: Arrivals, dialects: Dialects | None = None) -> None:
+        """*dialects*: in whose form it refuses."""
+        self._app, self._dialects = app, dialects or Dialects()
         self._arrivals = arrivals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +84,7 @@ class Bounded:
             await self._app(scope, bounded, noted)
         except asyncio.CancelledError:
             if not begun:  # else uvicorn closes the connection, so that half an answer does not pass for a whole one
-                await fault.response(stopping())(scope, receive, send)
+                await self._dialects.of(str(scope.get("path", ""))).refusal(stopping())(scope, receive, send)
 
 
 def stopping() -> Closed:

@@ -24,7 +24,7 @@ class NotJson(Invalid):
 
 async def read(request: Request, limit: int) -> bytes:
     """The body; TooLarge as soon as it is known to exceed *limit* bytes, before the rest has come."""
-    _plain(request.headers.get("content-encoding", ""))
+    require_plain(request)
     _announced(request.headers.get("content-length", ""), limit)
     pieces = bytearray()
     async for piece in request.stream():
@@ -34,7 +34,9 @@ async def read(request: Request, limit: int) -> bytes:
     return bytes(pieces)
 
 
-def _plain(encoding: str) -> None:
+def require_plain(request: Request) -> None:
+    """Raise WrongEncoding for a compressed body."""
+    encoding = request.headers.get("content-encoding", "")
     if encoding.strip().lower() not in ("", "identity"):
         raise WrongEncoding(f"Content-Encoding '{encoding}' is not accepted.", "Send the body uncompressed.")
 

@@ -13,6 +13,8 @@ from anyform.http.fields import Fields, wrong
 from anyform.http.media import Media
 from anyform.http.reply import JSON, SSE, Ask, Chunk, Head, Writer, added, dumps, finish, logprob, remarks, whole
 
+LARGEST_TEMPLATE = 64 * 1024
+"""Characters of a request's own chat template."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
@@ -32,7 +34,7 @@ def read(body: Mapping[str, Any], media: Media) -> Ask:
 
 def _job(fields: Fields, media: Media) -> Chat:
     tools = message.tools(fields)
-    thinking, options = _template(fields)
+    thinking, options = template(fields)
     parallel = fields.flag("parallel_tool_calls")
     return Chat(
         messages=message.messages(fields, media),
@@ -54,9 +56,11 @@ def _generation(fields: Fields) -> Generation:
     return generation.read(fields, max_tokens=longest, logprobs=logprobs, top_logprobs=top or 0)
 
 
-def _template(fields: Fields) -> tuple[bool | None, dict[str, Any]]:
+def template(fields: Fields) -> tuple[bool | None, dict[str, Any]]:
     """Whether to think, and further variables for the template."""
     options = dict(fields.object("chat_template_kwargs") or {})
+    if "chat_template" in options:
+        wrong(fields.path("chat_template_kwargs") + ".chat_template", "it is a field of its own", "Say chat_template.")
     inner = Fields(options, fields.path("chat_template_kwargs") + ".")
     thinking = inner.flag("enable_thinking", "thinking")
     for name in ("enable_thinking", "thinking"):
@@ -66,6 +70,12 @@ def _template(fields: Fields) -> tuple[bool | None, dict[str, Any]]:
         thinking = effort != "none"
         if thinking:
             options.setdefault("reasoning_effort", effort)
+    own = fields.text("chat_template")
+    if own:
+        if len(own) > LARGEST_TEMPLATE:
+            longest = f"it has {len(own)} characters; at most {LARGEST_TEMPLATE} are read"
+            wrong(fields.path("chat_template"), longest)
+        options["chat_template"] = own
     direct = fields.flag("enable_thinking")
     return (thinking if direct is None else direct), options
 

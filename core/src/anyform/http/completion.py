@@ -17,11 +17,13 @@ MAX_TOKENS = 16
 PROMPTS = 2048
 
 
-def read(body: Mapping[str, Any]) -> Ask:
-    """The request as one Complete job a prompt. Raises Invalid."""
+def read(body: Mapping[str, Any], usual: int | None = MAX_TOKENS) -> Ask:
+    """The request as one Complete job a prompt. *usual*: how many tokens one has that says no number; None: as many as
+    there is room for. Raises Invalid.
+    """
     fields = Fields(body)
     model = fields.need_text("model")
-    wanted = _generation(fields)
+    wanted = _generation(fields, usual)
     suffix, echo = fields.text("suffix") or "", bool(fields.flag("echo"))
     jobs = tuple(Complete(prompt=prompt, suffix=suffix, echo=echo, generation=wanted) for prompt in _prompts(fields))
     stream = bool(fields.flag("stream"))
@@ -33,12 +35,12 @@ def read(body: Mapping[str, Any]) -> Ask:
     return Ask(model=model, jobs=jobs, writer=writer, stream=stream, prompt="prompt")
 
 
-def _generation(fields: Fields) -> Generation:
+def _generation(fields: Fields, usual: int | None) -> Generation:
     longest = fields.integer("max_tokens", "max_completion_tokens", low=0)
     top = fields.integer("logprobs", low=0, high=generation.TOP_LOGPROBS)
     return generation.read(
         fields,
-        max_tokens=MAX_TOKENS if longest is None else longest,
+        max_tokens=usual if longest is None else longest,
         logprobs=top is not None,
         top_logprobs=top or 0,
     )

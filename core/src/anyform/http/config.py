@@ -9,12 +9,29 @@ PORT = 11540
 
 
 @dataclass(frozen=True, kw_only=True)
+class Listener:
+    """A further port, for programs that expect a server of another kind there."""
+
+    port: int | None = None
+    """0: any that is free; None: where clients of the first of its dialects that says so look for a server."""
+    host: str = ""
+    """Empty: the server's own."""
+    dialects: tuple[str, ...] = ()
+    """Whose routes are served here; empty: all. What belongs to none of them is answered as the first would."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HttpConfig:
     """Limits and names of one server; sizes in bytes, times in seconds."""
 
     host: str = "127.0.0.1"
     """The address that the server is bound to: on a loopback address only loopback names are answered."""
     port: int = PORT
+    dialects: tuple[str, ...] = ()
+    """Whose routes are served at this port: `openai`, `anyform` (/health, /metrics, /runtime, /registry), and names of
+    plugins; empty: all.
+    """
+    listeners: tuple[Listener, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     """Further names that a Host or Origin header may carry; "*" allows every one."""
     cors_origins: tuple[str, ...] = ()
@@ -31,6 +48,10 @@ class HttpConfig:
     """Of all that are kept there; the oldest go first. 0: none are kept."""
     images_keep_s: int = 3600
     """How long each is kept."""
+    responses_bytes: int = 64 * 1024**2
+    """Of the responses of /v1/responses that are kept in memory; the longest unused go first. 0: none are kept."""
+    responses_keep_s: int = 24 * 3600
+    """How long each is kept after its last use."""
     fetch: bool = False
     """Whether pictures and sounds that a request names by URL are fetched, from public addresses only."""
     fetch_hosts: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +39,19 @@ class Defaults:
 
     async def over(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """*body*, completed. A name that means nothing is left for the reader of the body to refuse."""
+        return completed(*await self.beside(body))
+
+    async def beside(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], Rule]:
+        """*body* with its model's name, and that model's rule; an empty one where the name means nothing."""
         model = body.get("model")
         if model in (None, "") and self._model:
             model = self._model
         if not isinstance(model, str):
-            return dict(body)
+            return dict(body), Rule()
         rule = self._rules.get(model)
         if rule is None:
             rule = await self._threads.quick(self._rule, model)
-        return completed({**body, "model": model}, rule)
+        return {**body, "model": model}, rule
 
     def _rule(self, model: str) -> Rule:
         """Of a name that means nothing, which may change, an empty one; others are remembered."""
@@ -88,9 +92,20 @@ def completed(body: dict[str, Any], rule: Rule) -> dict[str, Any]:
         said = said.difference(names) | set(names if there else ())
     full = {**body, **{name: value for name, value in rule.request.items() if name not in said}}
     messages = body.get("messages")
-    if rule.system and isinstance(messages, list) and not any(_is_system(message) for message in messages):
-        full["messages"] = [{"role": "system", "content": rule.system}, *messages]
+    if isinstance(messages, list) and (rule.system or rule.messages):
+        full["messages"] = begun(messages, rule)
     return full
+
+
+def begun(messages: Sequence[Any], rule: Rule) -> list[Any]:
+    """*messages* with the rule's own before them; its system prompt only where they have none. Those of the system that
+    they begin with stay at the beginning, as templates want it.
+    """
+    count = next((at for at, message in enumerate(messages) if not _is_system(message)), len(messages))
+    first, rest = messages[:count], messages[count:]
+    if rule.system and not any(_is_system(message) for message in messages):
+        first = [{"role": "system", "content": rule.system}]
+    return [*first, *rule.messages, *rest]
 
 
 def _is_system(message: Any) -> bool:

@@ -151,12 +151,23 @@ def unforeseen(error: BaseException) -> Fault:
     return Internal(f"internal error: {said}.", "This is a bug in anyform; the log has more.", cause=said)
 
 
-def from_status(code: int, method: str, path: str) -> Fault:
-    """The fault for a status that the router itself gave."""
+class Told(Fault):
+    """What a plugin's resource refused as the framework lets it: with a status and some words."""
+
+    category, area, severity = Category.INVALID, Area.REQUEST, Severity.INFO
+
+
+def from_status(code: int, method: str, path: str, said: str = "") -> Fault:
+    """The fault for a status that the router itself gave, or a plugin's resource, which *said* why."""
+    if said:
+        told: Fault = (Told if code < 500 else Internal)(said)
+        told.status = code  # type: ignore[attr-defined]
+        return told
     if code == 404:
         return UnknownRoute(f"Invalid URL ({method} {path}).", "The OpenAI resources are under /v1.")
     if code == 405:
         return WrongMethod(f"Not allowed to {method} on {path}.", "Perhaps you meant to use a different HTTP method?")
-    made = Internal(f"{code} {HTTPStatus(code).phrase}: {method} {path}.")
+    phrase = HTTPStatus(code).phrase if code in HTTPStatus.__members__.values() else "?"
+    made = Internal(f"{code} {phrase}: {method} {path}.")
     made.status = code  # type: ignore[attr-defined]
     return made

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from anyform.contract.errors import RefusedRequest
 from anyform.http import fault
 from anyform.http.config import HttpConfig
+from anyform.http.dialect import Dialects
 
 SHOWN = 200
 """Letters of a header in a refusal."""
@@ -26,8 +27,9 @@ NULL = "It is what a page says that was opened from a file, or is kept from sayi
 class Guard:
     """ASGI middleware: answers 403 to a Host or Origin that is not this server's."""
 
-    def __init__(self, app: ASGIApp, config: HttpConfig) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, config: HttpConfig, dialects: Dialects | None = None) -> None:
+        """*dialects*: in whose form it refuses."""
+        self._app, self._dialects = app, dialects or Dialects()
         self._open = "*" in config.allowed_hosts
         self._local = is_loopback(config.host)
         self._allowed = {name.lower() for name in config.allowed_hosts}
@@ -38,8 +40,9 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, send)
         else:
-            fault.tell(refusal, str(scope.get("path", "")))
-            await fault.response(refusal)(scope, receive, send)
+            path = str(scope.get("path", ""))
+            fault.tell(refusal, path)
+            await self._dialects.of(path).refusal(refusal)(scope, receive, send)
 
     def _judge(self, scope: Scope) -> RefusedRequest | None:
         """Where all names are allowed, a page is still kept from opening a socket: no browser would for us."""

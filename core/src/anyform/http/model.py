@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from anyform.sources.derived import Derived
+
 if TYPE_CHECKING:
     from anyform.http.service import Service
     from anyform.kernel.entry import Entry
@@ -17,11 +19,13 @@ OWNER = "anyform"
 
 
 def describe(entry: Entry) -> dict[str, Any]:
-    """OpenAI's model object; `created` is when the model's files were last changed."""
+    """OpenAI's model object; `created` is when the model's files, or what it was created of, were last changed."""
     return {"id": entry.name, "object": "model", "created": _changed(entry), "owned_by": OWNER}
 
 
 def _changed(entry: Entry) -> int:
+    if isinstance(entry, Derived):
+        return int(entry.recipe.modified_s)
     try:
         return int(os.stat(os.path.join(entry.path, entry.match.entry)).st_mtime)
     except OSError:

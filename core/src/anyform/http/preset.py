@@ -20,7 +20,7 @@ OWN = (
 )  # fmt: skip
 """What each request says itself."""
 FLAGS = ("echo", "enable_thinking", "parallel_tool_calls", "return_documents", "thinking", "truncate")
-TEXTS = ("language", "suffix", "voice")
+TEXTS = ("chat_template", "language", "suffix", "voice")
 NUMBERS = ("speed",)
 LOWEST = {
     "dimensions": 1, "max_completion_tokens": 0, "max_length": 1, "max_new_tokens": 1, "max_tokens": 0,

@@ -12,11 +12,34 @@ from typing import Any, Protocol
 
 from anyform import __version__
 from anyform.contract.events import Done, Event, Usage
+from anyform.contract.facts import Plan
 from anyform.contract.jobs import Job
+from anyform.kernel.residence import Loaded
+from anyform.kernel.runtime import Use
 
 JSON = "application/json"
 SSE = "text/event-stream; charset=utf-8"
 FINGERPRINT = f"anyform-{__version__}"
+
+
+@dataclass(kw_only=True)
+class Course:
+    """How the answering of one request goes, as far as its writer may tell."""
+
+    began: float = field(default_factory=time.monotonic)
+    """When it came, on the monotonic clock, in seconds."""
+    load_s: float = 0.0
+    """How long it waited for its turn and its model."""
+    loaded: Loaded | None = None
+    """The model that answers, for an Ask that is `informed`."""
+    plan: Plan | None = None
+    """How it was loaded: its metadata and settings; beside `loaded`."""
+    cut: int = 0
+    """How many messages were left out, since the whole conversation was over the context."""
+
+    def elapsed_s(self) -> float:
+        """Since it came."""
+        return time.monotonic() - self.began
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +53,14 @@ class Head:
     model: str
     origin: str = ""
     """Where the client reaches this server: scheme, name and port."""
+    course: Course = field(default_factory=Course)
 
 
 class Writer(Protocol):
-    """Events -> bytes of the response body. Pure: no I/O, no clock; but pictures that are fetched later are kept."""
+    """Events -> bytes of the response body. Pure: no I/O, no clock; but pictures and responses that are fetched later
+    are kept. One that numbers its events, or tells what has come so far, has `failed(fault) -> bytes` too: the end of
+    its stream that a fault breaks off, instead of its dialect's `ending`.
+    """
 
     media_type: str
 
@@ -64,11 +91,22 @@ class Ask:
     """What the request calls fields that have several names, by the one that the model knows."""
     told: bool = False
     """Whether how far it is goes to the readers of /runtime/events."""
+    use: Use | None = None
+    """How long its model stays, and the like; None: as the body's `keep_alive` says."""
+    shorter: Callable[[], Ask | None] | None = None
+    """Asked for where the prompt is over the context and the client lets it be cut: the same with one message less;
+    None when there is none to leave out.
+    """
+    cut: int = 0
+    """How many messages were left out so far."""
+    informed: bool = False
+    """Whether its writer tells of the loaded model: `Course.loaded` and `plan`."""
 
 
-def head(model: str, origin: str = "") -> Head:
+def head(model: str, origin: str = "", course: Course | None = None) -> Head:
     """A new answer's head."""
-    return Head(key=f"{random.getrandbits(96):024x}", created=int(time.time()), model=model, origin=origin)
+    key = f"{random.getrandbits(96):024x}"
+    return Head(key=key, created=int(time.time()), model=model, origin=origin, course=course or Course())
 
 
 def dumps(value: Any) -> str:

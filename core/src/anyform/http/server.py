@@ -1,4 +1,4 @@
-"""Listens: uvicorn over httptools, on a socket that is bound before anything else, ended cleanly by Ctrl-C."""
+"""Listens: uvicorn over httptools, on a socket for each listener, ended cleanly by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 
 from anyform.contract.errors import Area, Category, Fault
 from anyform.contract.facts import Severity
-from anyform.http import app
-from anyform.http.config import PORT, HttpConfig
+from anyform.http import app, listener
+from anyform.http.config import PORT, HttpConfig, Listener
 from anyform.http.events import Events
 from anyform.http.handshake import PROTOCOL
+from anyform.http.listener import Place
 from anyform.http.service import Service
 from anyform.http.speechsocket import FRAME_BYTES, Sockets
 
@@ -53,21 +55,41 @@ def serve(
     ready: Say | None = None,
     log: Say | None = None,
     pulls: Pulls | None = None,
+    places: Callable[[Sequence[Place]], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; blocks. *port* 0: any free one. Raises CannotListen.
+    """Serve until SIGINT or SIGTERM; blocks. *port* 0: any free one. Raises CannotListen, and
+    Invalid for a listener whose dialect or port nobody knows.
 
     *pulls*: fetches models that clients ask for; None: refused.
-    *ready* is called once with the URL, when requests are taken; *log* with each line of warning or error.
+    *ready* is called once with the URL, when requests are taken; before it *places* with all that listens, the main one
+    first; *log* with each line of warning or error.
     """
-    sock = listen(host, port)
-    with sock, _logging(log):
-        bound = sock.getsockname()[1]
-        config = replace(config or HttpConfig(), host=host, port=bound)
-        Server(runtime, config, ready, pulls).run([sock])
+    config = replace(config or HttpConfig(), host=host, port=port)
+    with ExitStack() as opened:
+        opened.enter_context(_logging(log))
+        server = Server(runtime, config, ready, pulls, places)
+        server.run([opened.enter_context(sock) for sock in server.listen()])
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises CannotListen with one line that says why."""
+def open_all(listeners: Sequence[Listener]) -> list[socket.socket]:
+    """A listening socket for each; the first is the main one. Raises CannotListen, with none left open, and Invalid for
+    two at one place.
+    """
+    listener.check(listeners)
+    opened: list[socket.socket] = []
+    try:
+        for at, one in enumerate(listeners):
+            names = ", ".join(one.dialects) or "all dialects"
+            opened.append(listen(one.host, one.port or 0, f", the listener for {names}" if at else ""))
+    except CannotListen:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
+
+
+def listen(host: str, port: int, further: str = "") -> socket.socket:
+    """A listening socket. Raises CannotListen with one line that says why. *further*: which further listener it is."""
     if not 0 <= port <= 65535:
         raise CannotListen(f"{port} is no port.", "Choose one from 1 to 65535, or 0 for any free one.")
     try:
@@ -82,7 +104,8 @@ def listen(host: str, port: int) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise CannotListen(f"cannot listen on {host} port {port}: {error.strerror or error}.", _hint(port)) from None
+        told = f"cannot listen on {host} port {port}{further}: {error.strerror or error}."
+        raise CannotListen(told, _hint(further)) from None
     return sock
 
 
@@ -94,20 +117,29 @@ def _own(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
-def _hint(port: int) -> str:
-    return "Stop what listens there, or choose another port with --port."
+def _hint(further: str) -> str:
+    how = "with --listen or in [[server.listeners]]" if further else "with --port"
+    return f"Stop what listens there, or choose another port {how}."
 
 
 class Server(uvicorn.Server):
     """Uvicorn, quiet, which returns after a signal and does not raise it anew, so that the caller can clean up."""
 
     def __init__(
-        self, runtime: Runtime, config: HttpConfig, ready: Say | None = None, pulls: Pulls | None = None
+        self,
+        runtime: Runtime,
+        config: HttpConfig,
+        ready: Say | None = None,
+        pulls: Pulls | None = None,
+        places: Callable[[Sequence[Place]], None] | None = None,
     ) -> None:
+        """Raises Invalid for a listener whose dialect or port nobody knows."""
         made = app.create(runtime, config, pulls)
+        self._faces: list[FastAPI] = made.state.faces
+        self._ports = app.Ports(made)
         super().__init__(
             uvicorn.Config(
-                made,
+                self._ports,
                 loop="asyncio",  # under uvloop, requests to a worker were seen to hang
                 http="httptools",
                 log_config=None,
@@ -127,14 +159,22 @@ class Server(uvicorn.Server):
         self.service: Service = made.state.service
         self.events: Events = made.state.events
         self.sockets: Sockets = made.state.sockets
-        self._ready = ready
+        self._ready, self._tell_places = ready, places
         self._grace_s = config.grace_s
-        self._url = _url(config)
+
+    def listen(self) -> list[socket.socket]:
+        """The sockets that it is to be run with, as its settings say. Raises CannotListen, Invalid."""
+        return open_all([face.state.listener for face in self._faces])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets, "it is run with its sockets"
+        self._ports.bind(sockets)
         await super().startup(sockets=sockets)
+        places = [_place(face, sock) for face, sock in zip(self._faces, sockets, strict=True)]
+        if self._tell_places is not None:
+            self._tell_places(places)
         if self._ready is not None:
-            self._ready(self._url)
+            self._ready(places[0].url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -173,9 +213,13 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _url(config: HttpConfig) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(config.host, config.host)
-    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+def _place(face: FastAPI, sock: socket.socket) -> Place:
+    """Where *face* listens."""
+    named: str = face.state.listener.host
+    port = sock.getsockname()[1]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(named, named)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return Place(url=url, host=named, port=port, speaks=face.state.installed.names(face))
 
 
 class _Lines(logging.Handler):

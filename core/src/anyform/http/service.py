@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,11 +27,13 @@ from anyform.contract.errors import (
     WorkerDied,
 )
 from anyform.contract.events import Done, Event, Progress
+from anyform.contract.facts import Plan
 from anyform.contract.model import LoadedModel
-from anyform.http import able, body, bridge, fault, form, pull, reply
+from anyform.http import able, body, bridge, form, pull, reply, shorten
 from anyform.http.arrival import Arrivals, stopping
 from anyform.http.config import HttpConfig
 from anyform.http.default import Defaults, usual
+from anyform.http.dialect import OWN, TYPED, Dialect
 from anyform.http.events import Events
 from anyform.http.fetch import Fetcher
 from anyform.http.fields import Fields, judged
@@ -39,21 +41,38 @@ from anyform.http.gallery import Gallery, origin
 from anyform.http.gate import Gate
 from anyform.http.media import Media
 from anyform.http.metrics import Meter, Metrics
+from anyform.http.responsestore import Store
+from anyform.kernel.residence import Loaded, loaded
+from anyform.kernel.rule import Rule
 from anyform.kernel.runtime import Use
 from anyform.sources import naming
 
 if TYPE_CHECKING:
     from anyform.kernel.entry import Entry
+    from anyform.kernel.news import Item
     from anyform.kernel.runtime import Runtime
     from anyform.sources.hubpulls import Pulls
 
 Read = Callable[[Mapping[str, Any], Media], reply.Ask]
+Ruled = Callable[[Mapping[str, Any], Media, Rule], reply.Ask]
+"""Reads a body of another dialect, in which the model's rule has no names: it heeds that itself."""
 LARGE = 32 * 1024
 """Bytes from which on a body is parsed, and its job sent to a worker, outside of the event loop."""
 LISTED = "Model names are listed under /v1/models."
+CHANGED = "library"
+"""The kind of news that names may mean other models."""
 NAMES = 10_000
 """Spellings of model names that are remembered."""
 _PATH = re.compile(r"[/\\~.]|[A-Za-z]:[/\\]")
+
+
+class Body(NamedTuple):
+    """The body of a request, parsed."""
+
+    values: dict[str, Any]
+    large: bool
+    """Whether it is too large to be handled on the event loop."""
+    course: reply.Course
 
 
 class Service:
@@ -72,10 +91,19 @@ class Service:
         self.arrivals = Arrivals()
         self.watchers = Events(runtime.news)
         self.gallery = Gallery(config)
+        self.responses = Store(config.responses_bytes, config.responses_keep_s)
         self.defaults = Defaults(runtime, self.threads, config.default_model)
         self._names: dict[str, str] = {}
         self.metrics = Metrics(runtime, self.gate, self._names)
         self.running: set[asyncio.Task[None]] = set()
+        self.close = runtime.news.listen(self._hear)
+        """To be called at the end."""
+
+    def _hear(self, item: Item) -> None:
+        """In the thread in which it happens."""
+        if item.kind == CHANGED:
+            self._names.clear()
+            self.defaults.forget()
 
     def stop(self) -> None:
         """End all answers that are still being written and all bodies that still come; their clients are told."""
@@ -87,6 +115,7 @@ class Service:
         """The response to a request whose body *read* understands. *task*: who names no model means one that does it;
         empty: the default one, whatever it does.
         """
+        course = reply.Course()
         data = await body.read(request, self.config.body_bytes)
         large, kind = len(data) > LARGE, request.headers.get("content-type", "")
         parse = partial(form.parse, content_type=kind) if form.is_form(kind) else body.parse
@@ -95,14 +124,56 @@ class Service:
         if task and values.get("model") in nameless:
             named = await self.threads.slow(usual, self.runtime, self.config.default_model, task)
             values = {**values, "model": named}
-        values = await self.defaults.over(values)
-        use = Use(keep_alive_s=Fields(values).duration("keep_alive"))
+        return await self._reply(request, await self.defaults.over(values), read, OWN, course, large)
+
+    async def parsed(self, request: Request) -> Body:
+        """A JSON body, whatever its Content-Type says; an empty object where there is none."""
+        course = reply.Course()
+        data = await body.read(request, self.config.body_bytes)
+        large = len(data) > LARGE
+        if not data.strip():
+            return Body({}, large, course)
+        return Body(await self.threads.quick(body.parse, data) if large else body.parse(data), large, course)
+
+    async def translate(self, request: Request, given: Body, read: Ruled, dialect: Dialect) -> Response:
+        """The response to the request of another dialect, in whose form it is refused too."""
+        values, rule = await self.defaults.beside(given.values)
+
+        def ruled(values: Mapping[str, Any], media: Media) -> reply.Ask:
+            return read(values, media, rule)
+
+        return await self._reply(request, values, ruled, dialect, given.course, given.large)
+
+    async def understand(self, given: Body, read: Ruled) -> reply.Ask:
+        """What the request of another dialect wants, with its media fetched, where it is not to be answered itself."""
+        values, rule = await self.defaults.beside(given.values)
+        ask, _ = await self._read(values, lambda values, media: read(values, media, rule), given.large)
+        return ask
+
+    async def _read(self, values: Mapping[str, Any], read: Read, large: bool) -> tuple[reply.Ask, bool]:
+        """The request, understood, and whether its job is too large for the event loop."""
         media = Media(self.config.media_bytes, self.fetcher)
         ask = await self.threads.quick(read, values, media) if large else read(values, media)
-        if media.wanted:  # only now, when all else is known to be sound
-            media = Media(self.config.media_bytes, self.fetcher, await self.fetcher.bring(media.wanted))
-            ask, large = await self.threads.quick(read, values, media), True
-        return Reply(self, ask, use, self.metrics.begin(request.url.path, ask.model), large, origin(request.scope))
+        if not media.wanted:
+            return ask, large
+        found = await self.fetcher.bring(media.wanted)  # only now, when all else is known to be sound
+        media = Media(self.config.media_bytes, self.fetcher, found)
+        return await self.threads.quick(read, values, media), True
+
+    async def _reply(
+        self,
+        request: Request,
+        values: Mapping[str, Any],
+        read: Read,
+        dialect: Dialect,
+        course: reply.Course,
+        large: bool,
+    ) -> Response:
+        ask, large = await self._read(values, read, large)
+        use = ask.use or Use(keep_alive_s=Fields(values).duration("keep_alive"))
+        head = reply.head(ask.model, origin(request.scope), course)
+        meter = self.metrics.begin(request.url.path, ask.model)
+        return Reply(self, ask, use, meter, head, large, TYPED if ask.typed else dialect)
 
     def pass_on(self, ask: reply.Ask, key: str, events: Sequence[Event]) -> None:
         """Tell the readers of /runtime/events how far the request *key* is."""
@@ -165,15 +236,24 @@ class Service:
                 raise
             raise await self.threads.quick(able.told, self.runtime, refusal, ask.jobs[0].task) from None
 
+    async def _tell_course(self, course: reply.Course, ask: reply.Ask, name: str) -> None:
+        course.load_s = course.elapsed_s()
+        if ask.informed:
+            course.loaded, course.plan = await self.threads.quick(_resident, self.runtime, name)
+
     @asynccontextmanager
-    async def events(self, ask: reply.Ask, use: Use, large: bool) -> AsyncIterator[bridge.Source]:
-        """The events of *ask*, once its turn has come. Leaving cancels what still runs."""
+    async def events(
+        self, ask: reply.Ask, use: Use, large: bool, course: reply.Course | None = None
+    ) -> AsyncIterator[bridge.Source]:
+        """The events of *ask*, once its turn has come. Leaving cancels what still runs. *course*: is told of it."""
         name = await self._named(ask)
         with self.gate.place(name) as place:
             holding = partial(self._open, ask, use)
             model = await place.open(holding, _let_go)
             if await place.turn(model.parallel, model.close):  # who waits in line keeps no other model out
                 model = await place.open(holding, _let_go)
+            if course is not None:
+                await self._tell_course(course, ask, name)
             try:
                 source: bridge.Source
                 if len(ask.jobs) > 1:
@@ -193,6 +273,11 @@ class Service:
                 model.close()
 
 
+def _resident(runtime: Runtime, name: str) -> tuple[Loaded | None, Plan | None]:
+    at = next((one for one in runtime.pool.residents() if one.name == name), None)
+    return (None, None) if at is None or at.held is None else (loaded(at), at.held.plan)
+
+
 def _let_go(model: LoadedModel) -> None:
     model.close()
 
@@ -206,14 +291,21 @@ class Reply(Response):
     """The answer to an Ask, written as its events come."""
 
     def __init__(
-        self, service: Service, ask: reply.Ask, use: Use, meter: Meter, large: bool = False, at: str = ""
+        self,
+        service: Service,
+        ask: reply.Ask,
+        use: Use,
+        meter: Meter,
+        head: reply.Head,
+        large: bool = False,
+        dialect: Dialect = OWN,
     ) -> None:
-        """*at*: where its client reaches this server."""
         self._service, self._meter = service, meter
-        self._head = reply.head(ask.model, at)
+        self._head, self._dialect = head, dialect
         self._ask, self._use = ask, use
         self._large = large
         self._begun = self._streams = False
+        self._writer: reply.Writer | None = None
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -240,13 +332,25 @@ class Reply(Response):
     async def _tell(self, error: Fault, send: Send) -> None:
         """A fault as a response of its own, or as the last event of a stream."""
         if not self._begun:
-            response = fault.response(error)
+            response = self._dialect.refusal(error)
             await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
             await _end(send, bytes(response.body))
         elif self._streams:
-            await _end(send, fault.event(error, self._ask.typed))
+            await _end(send, getattr(self._writer, "failed", self._dialect.ending)(error))
 
     async def _answer(self, send: Send) -> None:
+        """With less of the conversation, where it is too long and the client lets it be cut."""
+        while True:
+            try:
+                await self._whole_ask(send)
+                return
+            except ContextExceeded as over:
+                less = shorten.fitting(self._ask, over) if not self._begun else None
+                if less is None:
+                    raise
+                self._ask, self._head.course.cut = less, less.cut
+
+    async def _whole_ask(self, send: Send) -> None:
         ask = self._ask
         make = partial(ask.writer, self._head)
         try:
@@ -254,7 +358,8 @@ class Reply(Response):
         except EngineMissing:  # no matter to whom asks a model that could not do it anyway
             await self._service.require(ask)
             raise
-        async with self._service.events(ask, self._use, self._large) as source:
+        self._writer = writer
+        async with self._service.events(ask, self._use, self._large, self._head.course) as source:
             if ask.stream:
                 await self._stream(source, writer, send)
             else:
@@ -272,7 +377,7 @@ class Reply(Response):
         left = len(self._ask.jobs)
         while left:
             job, events = await self._read(source)
-            if not self._begun and writer.media_type == reply.SSE:
+            if not self._begun and writer.media_type in self._dialect.streams:
                 await self._begin(writer, send)
             left -= isinstance(events[-1], Done)
             data = await self._written(writer, job, events, not left)
@@ -285,9 +390,14 @@ class Reply(Response):
         await _end(send)
 
     async def _begin(self, writer: reply.Writer, send: Send) -> None:
-        self._begun, self._streams = True, writer.media_type == reply.SSE
+        self._begun, self._streams = True, writer.media_type in self._dialect.streams
         kind = (b"content-type", writer.media_type.encode("ascii"))
-        await send({"type": "http.response.start", "status": 200, "headers": [kind, *_STREAM]})
+        await send({"type": "http.response.start", "status": 200, "headers": [kind, *_STREAM, *self._own()]})
+
+    def _own(self) -> list[tuple[bytes, bytes]]:
+        """The dialect's own headers."""
+        told = self._dialect.headers(self._head)
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in told.items()]
 
     async def _written(self, writer: reply.Writer, job: int, events: Sequence[Event], last: bool) -> bytes:
         """What *events* add to the body; its end too, if they are the *last*."""
@@ -305,7 +415,8 @@ class Reply(Response):
         heavy = self._ask.heavy or size > 64
         data = await self._service.threads.quick(writer.end) if heavy else writer.end()
         self._begun = True
-        await send({"type": "http.response.start", "status": 200, "headers": _headers(writer.media_type, len(data))})
+        headers = [*_headers(writer.media_type, len(data)), *self._own()]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _end(send, data)
 
 

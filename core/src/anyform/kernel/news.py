@@ -1,6 +1,6 @@
 """What happens to models, told as it happens: to /runtime/events, to the metrics, to whoever else listens.
 
-It decides nothing. Kinds: waiting, loading, progress, loaded, failed, unloaded, crashed, stuck, plugins.
+It decides nothing. Kinds: waiting, loading, progress, loaded, failed, unloaded, crashed, stuck, plugins, library.
 """
 
 from __future__ import annotations

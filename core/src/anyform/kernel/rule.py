@@ -32,6 +32,8 @@ class Rule:
     """The system prompt of conversations that bring none."""
     request: Mapping[str, Any] = field(default_factory=dict)
     """What a request leaves out: temperature, max_tokens, steps, ..., by the names of the HTTP interface."""
+    messages: tuple[Mapping[str, Any], ...] = ()
+    """What every conversation begins with: {"role", "content"} as in the HTTP interface."""
 
 
 Rules = Callable[[Entry], Rule]

@@ -31,6 +31,7 @@ from anyform.sources.hubfiles import RemoteFiles
 from anyform.sources.hublook import remote_path
 from anyform.sources.hubmeter import Meter, PullState, Stage
 from anyform.sources.hubname import Reference
+from anyform.sources.recipe import Recipes
 
 AT_ONCE = 4
 TICK_S = 0.1
@@ -114,6 +115,7 @@ def pull(
 
         with hublock.alone(home, listing.repository, wait):
             work.fetch(stop, tell)
+        Recipes(home).brought(work.folder, choice.files)
     except OSError as error:
         if isinstance(error, Fault):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +34,18 @@ class Running:
 
     def __init__(self, wish: Wish, work: Callable[[Stop, Callable[[PullState], None]], Pulled]) -> None:
         self.wish = wish
+        self.id = f"{random.getrandbits(40):010x}"
+        """Random; tells this pull from an earlier one of the same."""
+        self.began_s = time.time()
+        """Seconds since the epoch."""
+        self.ended_s: float | None = None
         self.state = PullState(model=str(wish.reference), stage="looking")
         self.pulled: Pulled | None = None
         self.fault: Fault | None = None
+        self.lasting = False
+        """Whether it goes on when nobody watches it."""
+        self.watchers = 0
+        """How many it goes on for, if it is not lasting."""
         self._work = work
         self._stop = Stop()
         self._news = threading.Condition()
@@ -46,6 +56,11 @@ class Running:
     @property
     def ended(self) -> bool:
         return self.pulled is not None or self.fault is not None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """Ask it to end; what has come is kept."""
@@ -102,6 +117,7 @@ class Running:
 
         stage: Stage = "done" if pulled else "cancelled" if isinstance(fault, Cancelled) else "failed"
         with self._news:
+            self.ended_s = time.time()
             self.state = replace(self.state, stage=stage, left_s=None)
             self.pulled, self.fault = pulled, fault
             waiting, self._waiting = self._waiting, []
@@ -133,19 +149,35 @@ class Pulls:
         self._lock = threading.Lock()
         self._known: dict[str, Running] = {}
 
-    def start(self, wish: Wish) -> Running:
-        """The pull of *wish*: the one that runs already, else a new one. Raises Overloaded."""
+    def start(self, wish: Wish, lasting: bool = True) -> Running:
+        """The pull of *wish*: the one that runs already, else a new one. Raises Overloaded.
+
+        Not *lasting*: for a watcher who calls `leave`; it ends with the last of these, unless one wants it to last.
+        """
         with self._lock:
-            running = self._known.get(str(wish))
-            if running is not None and not running.ended:
-                return running
+            running = self._running(wish)
+            running.lasting |= lasting
+            running.watchers += not lasting
+            return running
+
+    def leave(self, running: Running) -> None:
+        """One who started it for as long as it is watched watches no longer."""
+        with self._lock:
+            running.watchers -= 1
+            if not (running.watchers or running.lasting or running.ended):
+                running.stop()
+
+    def _running(self, wish: Wish) -> Running:
+        """One that was asked to end is let be: a new one waits for its lock, and goes on where it stopped."""
+        running = self._known.get(str(wish))
+        if running is None or running.ended or running.stopping:
             busy = sum(not one.ended for one in self._known.values())
             if busy >= AT_ONCE:
                 raise Overloaded(f"{busy} pulls run already.", "Try again when one has ended.", retry_after_s=30)
             self._known.pop(str(wish), None)
             self._known[str(wish)] = running = Running(wish, lambda stop, tell: self._pull(wish, stop, tell))
             self._forget()
-            return running
+        return running
 
     def all(self) -> list[Running]:
         """Those that run, and the last that have ended, in the order in which they began."""

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from anyform.contract.errors import ModelAmbiguous, ModelNotFound
 from anyform.contract.facts import FormatMatch
 from anyform.kernel.entry import Entry
+from anyform.sources.derived import Derived
 
 LATEST = ":latest"
 FEW = 5
@@ -48,6 +49,11 @@ class Names:
                 self._short.setdefault(short.casefold(), {}).setdefault(number, full)
         self._parts: dict[tuple[int, ...], Names] = {}
         """The names that some of the entries would have without the others; see `_placed`."""
+
+    @property
+    def named(self) -> Sequence[Entry]:
+        """The entries in the order in which they were found."""
+        return self._all
 
     def find(self, name: str) -> Entry | None:
         """The entry that *name* means, or None. Raises ModelAmbiguous where it could mean several."""
@@ -227,10 +233,11 @@ def is_folders_own(match: FormatMatch) -> bool:
 def _shorts(entry: Entry) -> Iterator[tuple[str, str]]:
     """Names that mean the entry while nothing else has them, each with the full name that it is short for: its
     file's, its own, its repository's without owner or tag. A name without a tag of its own may be said as latest. A
-    tag may be its file's name, or what its variant begins with.
+    tag may be its file's name, or what its variant begins with. What a recipe's files are called means its base.
     """
-    own, variant = entry.match.name, entry.match.variant
-    file = "" if is_folders_own(entry.match) else PurePosixPath(entry.match.entry).stem
+    own, variant = ("", "") if isinstance(entry, Derived) else (entry.match.name, entry.match.variant)
+    unnamed = isinstance(entry, Derived) or is_folders_own(entry.match)
+    file = "" if unnamed else PurePosixPath(entry.match.entry).stem
     for short in (file, own, f"{own}:{variant}"):
         if short.strip(":"):
             yield from ((short, entry.name), (short + LATEST, entry.name))

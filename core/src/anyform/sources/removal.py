@@ -40,6 +40,10 @@ class Removal:
     freed_bytes: int = 0
     linked: bool = False
     """Whether the files are links into a store that keeps their contents apart, which go too."""
+    recipe: bool = False
+    """Whether it is a created model: then its record goes, and the files that were uploaded for it alone."""
+    hidden: bool = False
+    """Whether only its name goes, since created models need its files; these go with the last of them."""
 
 
 @fact

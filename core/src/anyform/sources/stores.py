@@ -15,7 +15,9 @@ from anyform.sources.ollama_store import OllamaStore
 
 PLUGINS = "plugins"
 """Among the names of sources: all that plugins bring."""
-NAMES = (PLUGINS, "anyform", "huggingface", "lmstudio", "ollama")
+OWN = "anyform"
+"""The source that is anyform's own folder, and of what was made in it."""
+NAMES = (PLUGINS, OWN, "huggingface", "lmstudio", "ollama")
 """All sources, the one whose names go first first: what costs least to ask has the plainest names."""
 
 

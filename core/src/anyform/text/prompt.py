@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +25,12 @@ TRANSCRIPT = """\
 """
 """For a model that has no chat template and no ChatML tokens: most likely one that was never taught to chat."""
 TRANSCRIPT_STOPS = ("\nUser:", "\nSystem:", "\nTool:")
+OWN = "chat_template"
+"""The template option that is a template: for one request, in the place of the model's own."""
+LARGEST_OWN = 64 * 1024
+"""Characters of a request's own template."""
+_KEPT = 8
+"""Templates of requests that are kept compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +49,25 @@ class ChatForm:
     def __init__(self, vocabulary: Tokenizer, source: str, tool_source: str = "") -> None:
         """*source*: the file's chat template; empty: none. *tool_source*: one that is meant for tools."""
         self._vocabulary = vocabulary
-        self.stops: tuple[str, ...] = ()
-        """Strings that end an answer, beside the request's own."""
+        self._stops: tuple[str, ...] = ()
+        self._given: OrderedDict[str, ChatTemplate] = OrderedDict()
+        self._lock = threading.Lock()
         if not source:
             chatml = len(vocabulary.tokenize("<|im_start|>", affixes=False, special=True)) == 1
             source = CHATML if chatml else TRANSCRIPT
-            self.stops = () if chatml else TRANSCRIPT_STOPS
+            self._stops = () if chatml else TRANSCRIPT_STOPS
         self._source = source
         self._tool_source = tool_source
 
     def dialect_for(self, job: Chat) -> Dialect:
-        """How the model answers *job*. Raises Invalid if the file's template does not compile."""
+        """How the model answers *job*. Raises Invalid if the template does not compile."""
+        if OWN in job.template_options:
+            return _dialect(self._own(job))
         return self._tool_dialect if job.tools else self._dialect
+
+    def stops_for(self, job: Chat) -> tuple[str, ...]:
+        """Strings that end the answer to *job*, beside the request's own."""
+        return () if OWN in job.template_options else self._stops
 
     @cached_property
     def _template(self) -> ChatTemplate:
@@ -72,16 +87,36 @@ class ChatForm:
 
     def render(self, job: Chat, marker: str | None = None) -> str:
         """The prompt text. *marker*: what stands for a picture. Raises Invalid in the template's words."""
-        template = self._tool_template if job.tools else self._template
         options = dict(job.template_options)
+        if OWN in options:
+            template = self._own(job)
+            del options[OWN]
+        else:
+            template = self._tool_template if job.tools else self._template
         if marker is not None:
             options["media_marker"] = marker
         tools = () if job.tool_choice == "none" else job.tools
         return template.render(job.messages, tools, thinking=job.thinking, options=options)
 
-    def _compile(self, source: str) -> ChatTemplate:
+    def _own(self, job: Chat) -> ChatTemplate:
+        """The template that *job* brings. Raises Invalid, which blames it."""
+        source = job.template_options[OWN]
+        if not isinstance(source, str) or not source:
+            raise Invalid(f"{OWN} is {type(source).__name__} {str(source)[:20]!r}.", "Give a Jinja text.", param=OWN)
+        if len(source) > LARGEST_OWN:
+            raise Invalid(f"{OWN} has {len(source)} characters.", f"At most {LARGEST_OWN} are read.", param=OWN)
+        with self._lock:
+            template = self._given.pop(source, None)
+        template = template or self._compile(source, param=OWN)
+        with self._lock:
+            self._given[source] = template
+            if len(self._given) > _KEPT:
+                self._given.popitem(last=False)
+        return template
+
+    def _compile(self, source: str, param: str = "") -> ChatTemplate:
         words = self._vocabulary
-        return ChatTemplate(source, bos=_name(words, words.bos), eos=_name(words, words.eos))
+        return ChatTemplate(source, bos=_name(words, words.bos), eos=_name(words, words.eos), param=param)
 
 
 def _dialect(template: ChatTemplate) -> Dialect:

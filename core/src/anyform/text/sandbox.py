@@ -25,7 +25,7 @@ from jinja2.filters import do_format, do_join, make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import pass_eval_context
+from jinja2.utils import pass_context, pass_eval_context
 
 STEPS = 1_000_000
 SECONDS = 5.0
@@ -117,8 +117,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             budget.step()
             budget.write(written)
 
-    def _written(self, value: Any) -> Any:
-        """Jinja2 asks before each value that is written."""
+    @pass_context
+    def _written(self, context: Context, value: Any) -> Any:
+        """Jinja2 asks before each value that is written; a constant too, since the context is known only then."""
         self.step(len(value) if isinstance(value, str) else len(str(value)))
         return value
 

@@ -51,18 +51,28 @@ class ChatTemplate:
     """
 
     def __init__(
-        self, source: str, *, bos: str = "", eos: str = "", special_tokens: Mapping[str, str] | None = None
+        self,
+        source: str,
+        *,
+        bos: str = "",
+        eos: str = "",
+        special_tokens: Mapping[str, str] | None = None,
+        param: str = "",
     ) -> None:
+        """*param*: the field that brought the template, to be blamed; empty: it is the model's."""
         self.source = source
+        self._blamed = {"param": param} if param else {}
+        self._whose = f"The {param}" if param else "The model's chat template"
         self._tokens = {**(special_tokens or {}), "bos_token": bos, "eos_token": eos}
         self._sandbox = Sandbox()
         self._too_costly = ""
         try:
             self._template = self._sandbox.compile_bounded(source)
         except TemplateSyntaxError as error:
-            raise Invalid(f"The chat template does not compile: line {error.lineno}: {error.message}.") from error
+            told = f"The chat template does not compile: line {error.lineno}: {error.message}."
+            raise Invalid(told, **self._blamed) from error
         except (TemplateError, SyntaxError, RecursionError, MemoryError, ValueError, OverflowError) as error:
-            raise Invalid(f"The chat template does not compile: {_said(error)}.") from error
+            raise Invalid(f"The chat template does not compile: {_said(error)}.", **self._blamed) from error
 
     def render(
         self,
@@ -133,7 +143,7 @@ class ChatTemplate:
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, prompt: bool, extra: Mapping[str, Any]
     ) -> str:
         if self._too_costly:
-            raise _TooCostly(self._too_costly)
+            raise _TooCostly(self._too_costly, **self._blamed)
         variables = {
             **self._tokens,
             **extra,
@@ -144,11 +154,11 @@ class ChatTemplate:
         try:
             return self._sandbox.render_bounded(self._template, variables)
         except OverLimit as error:
-            raise _TooCostly(f"The model's chat template is refused: {error}.") from error
+            raise _TooCostly(f"{self._whose} is refused: {error}.", **self._blamed) from error
         except RefusedByTemplate as error:
-            raise Invalid(f"The model's chat template refused the conversation: {error}") from error
+            raise Invalid(f"{self._whose} refused the conversation: {error}", **self._blamed) from error
         except Exception as error:  # a template can raise whatever Python can
-            raise Invalid(f"The model's chat template failed: {_said(error)}.") from error
+            raise Invalid(f"{self._whose} failed: {_said(error)}.", **self._blamed) from error
 
     def _try(
         self,

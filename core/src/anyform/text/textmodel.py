@@ -98,7 +98,7 @@ class TextModel:
         ticket = self._ticket(prompt, generation, stop, constraint)
         return Request(
             ticket,
-            stops=(*generation.stop, *self._chat.stops),
+            stops=(*generation.stop, *self._chat.stops_for(job)),
             parser=parser,
             visible=self._vocabulary.ids_of(dialect.markers),
         )

@@ -44,6 +44,12 @@ class Conversation:
                 "Let it end with a message of the user, or give the model its tokenizer and chat template.",
                 param="messages",
             )
+        if "chat_template" in self.job.template_options:
+            raise Unsupported(
+                "the library's own chat template is used for this model; a request cannot bring another.",
+                "Give the model its tokenizer and chat template, or leave chat_template out.",
+                param="chat_template",
+            )
         last = self.job.messages[-1]
         if last.role != "tool" and not retelling.said(last, retelling.MARKER if self.sees else "").strip():
             raise Invalid("the last message is empty.", "Send at least one word.", param="messages")

@@ -190,7 +190,7 @@ class Prompting:
             )
         exact = not run.text
         used = len(run.tokens) if exact else self._used(seen, self.least(text))
-        asked = self._conversing(job, run, dialect, used, exact, text, () if words else ENDS, form.stops)
+        asked = self._conversing(job, run, dialect, used, exact, text, () if words else ENDS, form.stops_for(job))
         return self._showing(asked, seen)
 
     def _by_library(self, job: Chat, seen: Sequence[bytes]) -> Asked:

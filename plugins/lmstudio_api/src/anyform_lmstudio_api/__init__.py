@@ -1,0 +1,1 @@
+"""LM Studio's REST API over anyform's models. Source: https://lmstudio.ai/docs/developer/rest."""
