@@ -259,6 +259,13 @@ def test_listeners_of_the_file_and_of_a_variable(monkeypatch: pytest.MonkeyPatch
         Listener(port=0, host="::1"),
         Listener(dialects=("lmstudio_api",)),
     )
+    monkeypatch.setenv("ANYFORM_SERVER_LISTENERS", " [::1]:8080=a [::1]:b")
+    assert config.load().server.listeners == (
+        Listener(port=8080, host="::1", dialects=("a",)),
+        Listener(host="::1", dialects=("b",)),
+    )
+    monkeypatch.setenv("ANYFORM_SERVER_LISTENERS", '[{"host": "[::1]:"}]')
+    assert config.load().server.listeners == (Listener(host="[::1]:"),)
     monkeypatch.setenv("ANYFORM_SERVER_LISTENERS", '[{"port": 1, "dialects": ["a"]}, {"dialects": "a, b"}]')
     assert config.load().server.listeners == (Listener(port=1, dialects=("a",)), Listener(dialects=("a", "b")))
     origins = {one.name: one.source for one in configfile.origins(config.load())}

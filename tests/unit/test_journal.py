@@ -136,6 +136,7 @@ def test_no_secret_is_logged(
         "sample: loaded by hf_transformers on cpu, context 2048",
         "2 tokens, key frames at http://127.0.0.1:11540/v1",
         "the bearer of it",
+        "Check the network and HF_ENDPOINT, and try again",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:

@@ -52,6 +52,8 @@ WORDS = {
     Path: "a path in quotes",
     Any: "a number",
 }
+BRACKETED = re.compile(r'\s*\[[^]{"\s]*\]:')
+"""A listener at an IPv6 address, which begins as JSON does."""
 TIMES = 'seconds, or a time such as "5m"; -1: for ever'
 IDLE = "a number of seconds; negative: never"
 
@@ -146,7 +148,7 @@ def _list(value: Any, hint: Any) -> Any:
 
 def _listeners(value: Any) -> Any:
     """What a variable says of listeners: as the command line has them, with spaces between them, or as JSON."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    if isinstance(value, str) and value.lstrip().startswith("[") and not BRACKETED.match(value):
         try:
             value = json.loads(value)
         except ValueError as error:

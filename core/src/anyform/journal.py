@@ -27,7 +27,7 @@ _VALUE = r"[^\s'\",;&)}\\]+"
 _SECRETS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"()\b(?:hf|api_org)_(?-i:(?=[a-z]*[A-Z0-9]))[A-Za-z0-9]{8,}",  # all lower-case is a name: hf_transformers
+        r"()\b(?-i:(?:hf|api_org)_(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{8,})",  # no names: hf_transformers, HF_ENDPOINT
         r"()\bsk-[A-Za-z0-9_-]{16,}",
         rf"((?:proxy-)?authorization['\"]?\s*[:=,]\s*b?['\"]?(?:(?:bearer|basic|token)\s+)?){_VALUE}",
         rf"(\b(?:bearer|basic)\s+)(?=[^\s]{{12}}){_VALUE}",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,32 +17,25 @@ from anyform.contract.events import Event
 from anyform.contract.facts import Metadata, Settings
 from anyform.contract.jobs import Job
 from anyform.contract.model import Stop
-from anyform.http.config import HttpConfig
-from anyform.http.server import Server, listen
+from anyform.http.config import HttpConfig, Listener
 from anyform.kernel.news import News
 from anyform.kernel.plugins import Plugins
 from anyform.kernel.rule import Rule
 from anyform.testing.echo import write_echo
+from anyform.testing.serving import Served
 from anyform_anthropic_api import plugin
 
 Script = Callable[[Job, Stop], Iterator[Event]]
 Named = tuple[str, dict[str, Any]]
 
 
-class Running:
-    """A server in a thread of its own."""
+class Running(Served):
+    """A server with a client."""
 
-    def __init__(self, runtime: Any, config: HttpConfig) -> None:
-        sock = listen("127.0.0.1", 0)
-        listening = threading.Event()
-        self.runtime = runtime
+    def __init__(self, runtime: Any, config: HttpConfig | None = None) -> None:
+        super().__init__(runtime, config)
         self.model = ""
-        self.server = Server(runtime, replace(config, port=sock.getsockname()[1]), ready=lambda url: listening.set())
-        self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        self._thread = threading.Thread(target=self.server.run, args=([sock],), daemon=True)
-        self._thread.start()
-        assert listening.wait(10)
-        self.http = httpx.Client(base_url=self.url, timeout=20)
+        self.http = client(self.url)
 
     def post(self, path: str = "", **body: Any) -> httpx.Response:
         return self.http.post(f"/v1/messages{path}", json=body)
@@ -58,9 +49,12 @@ class Running:
 
     def close(self) -> None:
         self.http.close()
-        self.server.should_exit = True
-        self._thread.join(10)
-        assert not self._thread.is_alive()
+        super().close()
+
+
+def client(url: str) -> httpx.Client:
+    """Its patience is for machines that are slow and have much else to do."""
+    return httpx.Client(base_url=url, timeout=120)
 
 
 def _event(text: str) -> Named:
@@ -72,6 +66,8 @@ def _event(text: str) -> Named:
 
 class ScriptedRuntime:
     """As much of a runtime as the resources need, with one model called `m`."""
+
+    library = None
 
     def __init__(self, script: Script, rule: Rule) -> None:
         self.plugins, self.news, self._rule = Plugins.of({"anthropic_api": plugin}), News(), rule
@@ -104,6 +100,9 @@ class ScriptedRuntime:
     def hardware(self) -> Any:
         return SimpleNamespace(devices=())
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -114,18 +113,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     write_echo(root / "small.echo", context=8)
     write_echo(root / "embedder.echo", tasks=["embed"])
     runtime = start(folders=[root], where="here", state=root / "state", defaults=Settings(parallel=4))
-    running = Running(runtime, HttpConfig(body_bytes=2**20))
+    listener = Listener(port=None, dialects=("anthropic_api",))
+    running = Running(runtime, HttpConfig(body_bytes=2**20, listeners=(listener,)))
     yield running
     running.close()
-    runtime.close()
 
 
 @pytest.fixture(scope="module")
-def own(server: Running) -> Iterator[Running]:
-    """The same models on a port that speaks Anthropic's dialect alone."""
-    running = Running(server.runtime, HttpConfig(dialects=("anthropic_api",)))
-    yield running
-    running.close()
+def own(server: Running) -> Iterator[httpx.Client]:
+    """Of a port that speaks Anthropic's dialect alone."""
+    with client(server.places[1].url) as made:
+        yield made
 
 
 @pytest.fixture
@@ -143,12 +141,6 @@ def scripted() -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture(scope="session")
-def running() -> type[Running]:
-    """For fixtures that end their server themselves."""
-    return Running
-
-
-@pytest.fixture(scope="session")
 def sampled(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server over the sample decoder."""
     runtime = start(folders=[sample.parent], where="here", state=tmp_path_factory.mktemp("state"))
@@ -156,4 +148,3 @@ def sampled(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     made.model = sample.stem
     yield made
     made.close()
-    runtime.close()

@@ -19,7 +19,7 @@ THINK: Any = {"type": "enabled", "budget_tokens": 1024}
 
 @pytest.fixture(scope="module")
 def client(server: Any) -> Iterator[Any]:
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=20) as made:
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=120) as made:
         yield made
 
 
@@ -93,7 +93,7 @@ def test_errors_have_their_class(client: Any) -> None:
 
 def test_models(client: Any, own: Any) -> None:
     assert {model.id for model in client.models.list()} == {"embedder", "eye", "parrot", "small"}
-    with anthropic.Anthropic(base_url=own.url, api_key="none", max_retries=0) as alone:
+    with anthropic.Anthropic(base_url=str(own.base_url), api_key="none", max_retries=0) as alone:
         models = list(alone.models.list(limit=2))
         assert [model.id for model in models] == ["embedder", "eye", "parrot", "small"], "page by page"
         assert models[0].created_at.year > 2000
@@ -102,7 +102,7 @@ def test_models(client: Any, own: Any) -> None:
 
 def test_asynchronously(server: Any) -> None:
     async def work() -> None:
-        async with anthropic.AsyncAnthropic(base_url=server.url, api_key="none", max_retries=0, timeout=20) as client:
+        async with anthropic.AsyncAnthropic(base_url=server.url, api_key="none", max_retries=0, timeout=120) as client:
             whole, counted = await asyncio.gather(
                 client.messages.create(model="parrot", max_tokens=50, messages=HELLO),
                 client.messages.count_tokens(model="parrot", messages=HELLO),

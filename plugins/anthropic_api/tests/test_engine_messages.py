@@ -82,7 +82,7 @@ def test_anthropics_own_tool_runner(sampled: Any, stream: bool) -> None:
         return f"It rains in {city}."
 
     asked: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
-    with anthropic.Anthropic(base_url=sampled.url, api_key="none", max_retries=0, timeout=60) as client:
+    with anthropic.Anthropic(base_url=sampled.url, api_key="none", max_retries=0, timeout=120) as client:
         wanted: Any = {"model": sampled.model, "max_tokens": 60, "tools": [get_weather], "messages": asked}
         last = client.beta.messages.tool_runner(**wanted, stream=stream).until_done()
     assert called == ["Paris"]

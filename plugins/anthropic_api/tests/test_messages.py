@@ -373,19 +373,25 @@ def test_headers_and_what_is_ignored(server: Any) -> None:
 
 def test_models_are_anthropics_where_openai_is_not_spoken(server: Any, own: Any) -> None:
     assert server.http.get("/v1/models").json()["object"] == "list"
-    page = own.http.get("/v1/models", params={"limit": 3}).json()
+    page = own.get("/v1/models", params={"limit": 3}).json()
     assert [model["id"] for model in page["data"]] == ["embedder", "eye", "parrot"]
     assert (page["first_id"], page["last_id"], page["has_more"]) == ("embedder", "parrot", True)
-    rest = own.http.get("/v1/models", params={"after_id": "parrot"}).json()
+    rest = own.get("/v1/models", params={"after_id": "parrot"}).json()
     assert ([model["id"] for model in rest["data"]], rest["has_more"]) == (["small"], False)
-    before = own.http.get("/v1/models", params={"before_id": "small", "limit": 1}).json()
+    before = own.get("/v1/models", params={"before_id": "small", "limit": 1}).json()
     assert ([model["id"] for model in before["data"]], before["has_more"]) == (["parrot"], True)
-    one = own.http.get("/v1/models/eye").json()
+    one = own.get("/v1/models/eye").json()
     assert (one["type"], one["id"], one["display_name"]) == ("model", "eye", "eye")
+    small = own.get("/v1/models/small").json()
+    assert (small["max_input_tokens"], small["max_tokens"]) == (8, 8)
+    assert "aliases in [models]" in own.get("/v1/models/claude-sonnet-4-5").json()["error"]["message"]
+    assert "aliases" not in own.get("/v1/models/nobody").json()["error"]["message"]
+    asked = own.post("/v1/messages", json={**LEAST, "model": "claude-sonnet-4-5"})
+    assert (asked.status_code, "aliases in [models]" in asked.json()["error"]["message"]) == (404, True)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", one["created_at"])
     for path in ("/v1/models/nobody", "/v1/nothing"):
-        assert own.http.get(path).json()["error"]["type"] == "not_found_error"
-    assert own.http.get("/v1/models", params={"limit": "many"}).status_code == 400
+        assert own.get(path).json()["error"]["type"] == "not_found_error"
+    assert own.get("/v1/models", params={"limit": "many"}).status_code == 400
 
 
 class Heard:

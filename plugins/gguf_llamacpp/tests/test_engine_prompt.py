@@ -69,8 +69,8 @@ def test_without_a_template_a_transcript_is_written(thinker: LoadedModel) -> Non
 
     plain = ChatForm(NoMarks(), "")  # type: ignore[arg-type]
     assert plain.render(Chat(messages=messages)) == "System: sy\nUser: us\nAssistant:"
-    assert plain.stops == TRANSCRIPT_STOPS
-    assert ChatForm(words, "").stops == ()
+    assert plain.stops_for(Chat(messages=messages)) == TRANSCRIPT_STOPS
+    assert ChatForm(words, "").stops_for(Chat(messages=messages)) == ()
 
 
 def test_a_template_that_does_not_compile_spoils_chat_only(tmp_path: Path, engine: Any, kit: Any) -> None:

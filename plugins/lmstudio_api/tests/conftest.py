@@ -59,14 +59,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def http(served: Served) -> Iterator[httpx.Client]:
     """Of the port that all dialects share."""
-    with httpx.Client(base_url=served.url, timeout=20) as client:
+    with httpx.Client(base_url=served.url, timeout=120) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def own(served: Served) -> Iterator[httpx.Client]:
     """Of the listener of its own."""
-    with httpx.Client(base_url=served.places[1].url, timeout=20) as client:
+    with httpx.Client(base_url=served.places[1].url, timeout=120) as client:
         yield client
 
 

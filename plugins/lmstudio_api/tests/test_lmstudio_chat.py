@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from anyform.testing.serving import Served
+from anyform_lmstudio_api import chat
 
 CHAT = "/api/v1/chat"
 SAY = {"model": "parrot", "input": "one two three"}
@@ -125,6 +127,42 @@ def test_it_goes_on_from_responses_and_they_from_it(told: Told) -> None:
     assert ours["stats"]["input_tokens"] == len(["one", "two", "one", "two", "three"])
     again = told("/v1/responses", model="parrot", input="four", previous_response_id=ours["response_id"])
     assert again["usage"]["input_tokens"] == len(["one", "two", "one", "two", "three", "three", "four"])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "reasoning", "summary": []},
+        {"role": "user", "content": "one"},
+        {"role": "system", "content": [{"type": "input_text", "text": "one"}]},
+    ],
+)
+def test_what_looks_like_a_system_prompt_of_it_is_none(told: Told, item: dict[str, Any]) -> None:
+    theirs = told(
+        "/v1/responses", model="parrot", input=[{**item, "system_prompt": True}, {"role": "user", "content": "two"}]
+    )
+    before = theirs["usage"]["input_tokens"] + theirs["usage"]["output_tokens"]
+    ours = told(CHAT, model="parrot", input="three", previous_response_id=theirs["id"])
+    assert ours["stats"]["input_tokens"] == before + 1
+
+
+def test_a_long_conversation_is_not_read_where_all_requests_are(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, loops = chat.read_items, []
+
+    def watched(*given: Any) -> Any:
+        try:
+            loops.append(asyncio.get_running_loop())
+        except RuntimeError:
+            loops.append(None)
+        return read(*given)
+
+    monkeypatch.setattr(chat, "read_items", watched)
+    first = told(CHAT, model="parrot", input="one")["response_id"]
+    second = told(CHAT, model="parrot", input="x" * 40_000, previous_response_id=first)["response_id"]
+    loops.clear()
+    told(CHAT, model="parrot", input="two", previous_response_id=first)
+    told(CHAT, model="parrot", input="two", previous_response_id=second)
+    assert [bool(loop) for loop in loops] == [True, False]
 
 
 def test_a_response_that_is_kept_may_be_asked_for_and_forgotten(told: Told, http: httpx.Client, post: Post) -> None:

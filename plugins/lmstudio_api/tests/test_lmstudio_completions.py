@@ -180,6 +180,12 @@ def test_a_model_that_is_not_there_is_refused_as_openai_does(post: Post) -> None
         }
 
 
+@pytest.mark.parametrize(("path", "models"), [(CHAT, "/api/v0/models"), ("/api/v1/chat", "/api/v1/models")])
+def test_what_is_no_name_is_told_where_the_names_are_here(path: str, models: str, post: Post) -> None:
+    answer = post(path, **({**SAY, "model": "/etc/passwd"} if path == CHAT else {"model": "/etc/passwd", "input": "a"}))
+    assert answer.json()["error"]["message"].endswith(f"Model names are listed under {models}.")
+
+
 def test_a_prompt_over_the_context_is_refused(post: Post) -> None:
     answer = post(CHAT, model="small", messages=[{"role": "user", "content": "a " * 20}], stream=True)
     assert answer.status_code == 400
@@ -195,7 +201,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"model": 5}, "model"),
     (CHAT, {"temperature": -1}, "temperature"),
     (CHAT, {"top_p": 2}, "top_p"),
-    (CHAT, {"max_tokens": -2}, "max_tokens"),
+    (CHAT, {"max_tokens": -2}, "Invalid 'max_tokens': -2 is below the minimum. Expected a value >= -1."),
     (CHAT, {"max_tokens": 0}, "max_tokens"),
     (CHAT, {"max_tokens": True}, "max_tokens"),
     (CHAT, {"stream": "yes"}, "stream"),

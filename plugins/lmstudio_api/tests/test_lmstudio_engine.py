@@ -29,7 +29,7 @@ def samples(sample: Path, sample_embed: Path, tmp_path_factory: pytest.TempPathF
         shutil.copy(path, root / f"{name}.gguf")
     state = tmp_path_factory.mktemp("state")
     served = Served(start(folders=[root], where="here", state=state, defaults=Settings(parallel=2)))
-    with httpx.Client(base_url=served.url, timeout=60) as http:
+    with httpx.Client(base_url=served.url, timeout=120) as http:
         yield http
     served.close()
 

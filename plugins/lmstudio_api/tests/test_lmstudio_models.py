@@ -188,6 +188,9 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     (LOAD, {"model": "parrot", "num_experts": 2}, "num_experts", "unsupported_parameter"),
     (LOAD, {"model": "parrot", "echo_load_config": "yes"}, "echo_load_config", "invalid_type"),
     (LOAD, {"model": "parrot", "ttl": -1}, "ttl", "invalid_value"),
+    (LOAD, {"model": "parrot", "ttl": 0}, "ttl", "invalid_value"),
+    (LOAD, {"model": "parrot", "parallel": 1e308}, "parallel", "invalid_value"),
+    (LOAD, {"model": "parrot", "context_length": 10**30}, "context_length", "invalid_value"),
     (LOAD, {"model": "parrot", "gpu": 1}, "gpu", "unrecognized_keys"),
     (UNLOAD, {}, "instance_id", "missing_required_parameter"),
     (UNLOAD, {"instance_id": 5}, "instance_id", "invalid_type"),
@@ -233,10 +236,13 @@ def test_what_it_does_not_know_is_answered_as_lm_studio_does(method: str, path: 
     assert answer.json() == {"error": f"Unexpected endpoint or method. ({method} {path})"}
 
 
-def test_a_shared_port_answers_in_openais_form(http: httpx.Client) -> None:
-    answer = http.get("/api/v1/nothing")
+@pytest.mark.parametrize("path", ["/api/v0/nothing", "/api/v1/nothing", "/nothing"])
+def test_a_shared_port_answers_in_openais_form(path: str, http: httpx.Client) -> None:
+    answer = http.get(path)
     assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "unknown_url"
+    error = answer.json()["error"]
+    assert {"message", "type", "param", "code"} <= set(error)
+    assert (error["code"], error["type"], error["param"]) == ("unknown_url", "invalid_request_error", None)
 
 
 def test_its_own_listener_speaks_openai_too(own: httpx.Client) -> None:

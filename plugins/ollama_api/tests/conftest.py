@@ -21,9 +21,13 @@ RULES: dict[str, dict[str, Any]] = {
         "messages": ({"role": "user", "content": "A."}, {"role": "assistant", "content": "B."}),
     },
     "remarking": {"settings": Settings(options={"remark": "This is an echo."})},
+    "cutting": {"request": {"truncate": True}},
+    "cutter": {"request": {"truncate": True}},
     "brief": {"request": {"max_tokens": 2, "stop": ["three"]}},
 }
 """What the settings say of some of the models."""
+ECHOES: dict[str, dict[str, Any]] = {"cutting": {"context": 12}, "cutter": {"tasks": ["embed"], "context": 8}}
+"""What is special about the models themselves."""
 
 
 class Served(kit.Served):
@@ -55,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     write_echo(root / "embedder.echo.json", tasks=["embed"], context=8)
     write_echo(root / "slow.echo.json", options={"delay_s": 0.02})
     for name in RULES:
-        write_echo(root / f"{name}.echo.json")
+        write_echo(root / f"{name}.echo.json", **ECHOES.get(name, {}))
     runtime = start(
         folders=[root],
         where="here",

@@ -206,6 +206,7 @@ def test_what_is_over_the_context_is_refused_unless_it_may_be_cut(post: Post) ->
         assert refused.status_code == 400
         assert "30 tokens" in refused.json()["error"]
         assert "12" in refused.json()["error"]
+        assert '"truncate": true' in refused.json()["error"]
     said = whole(post("/api/chat", model="small", messages=LONG, stream=False, truncate=True))
     assert said["truncated"] == 8
     assert said["prompt_eval_count"] == 6, "the system's message and the last one are left"
@@ -216,7 +217,16 @@ def test_what_is_over_the_context_is_refused_unless_it_may_be_cut(post: Post) ->
 
 def test_the_last_message_is_never_cut(post: Post) -> None:
     message = {"role": "user", "content": "word " * 20}
-    assert post("/api/chat", model="small", messages=[*HELLO, message], truncate=True).status_code == 400
+    refused = post("/api/chat", model="small", messages=[*HELLO, message], truncate=True)
+    assert refused.status_code == 400
+    assert refused.json()["error"].count("never cut") == 1
+    assert '"truncate"' not in refused.json()["error"], "it was asked for"
+
+
+def test_a_rule_may_have_all_conversations_of_a_model_be_cut(post: Post) -> None:
+    assert whole(post("/api/chat", model="cutting", messages=LONG, stream=False))["truncated"] == 8
+    refused = post("/api/chat", model="cutting", messages=LONG, truncate=False)
+    assert refused.status_code == 400, "the request's own word goes before the rule's"
 
 
 def test_a_client_that_hangs_up_ends_its_answer(served: Any) -> None:

@@ -54,12 +54,17 @@ def test_a_text_over_the_context_is_refused_unless_it_may_be_cut(post: Post) -> 
         refused = post("/api/embed", model="embedder", input=["a", long], **more)
         assert refused.status_code == 400
         assert "20 tokens" in refused.json()["error"]
+        assert '"truncate": true' in refused.json()["error"]
     said = whole(post("/api/embed", model="embedder", input=["a", long], truncate=True))
     assert said["prompt_eval_count"] == 9
     assert said["truncated"] is True
     assert "cut" in said["remarks"][0]
     short = whole(post("/api/embed", model="embedder", input=["a"], truncate=True))
     assert not {"truncated", "remarks"} & set(short), "nothing was cut"
+    assert whole(post("/api/embed", model="cutter", input=long))["truncated"] is True, "as its rule says"
+    assert post("/api/embed", model="cutter", input=long, truncate=False).status_code == 400
+    older = post("/api/embeddings", model="embedder", prompt=long)
+    assert (older.status_code, "/api/embed cuts" in older.json()["error"]) == (400, True)
 
 
 def test_the_older_form(post: Post) -> None:

@@ -139,7 +139,13 @@ def test_what_is_over_the_context_is_refused_unless_it_may_be_cut(post: Post) ->
     for word in ("one", "two", "three"):
         said = whole(post("/api/generate", model="small", prompt=f"{word} {word}", context=numbers, stream=False))
         numbers = said["context"]
-    assert "context of small is 12" in error(post("/api/generate", model="small", prompt="four", context=numbers))
+    refused = error(post("/api/generate", model="small", prompt="four", context=numbers))
+    assert "context of small is 12" in refused
+    assert '"truncate": true' in refused
+    ruled = whole(post("/api/generate", model="cutting", prompt="four", context=numbers, stream=False))
+    assert ruled["truncated"] == 2, "as its rule says"
+    raw = {"prompt": "word " * 20, "raw": True, "truncate": True}
+    assert "raw or has a suffix is never cut" in error(post("/api/generate", model="small", **raw))
     cut = whole(post("/api/generate", model="small", prompt="four", context=numbers, truncate=True, stream=False))
     assert (cut["truncated"], cut["prompt_eval_count"]) == (2, 9)
     assert "context: 2." in cut["remarks"][0]

@@ -102,3 +102,31 @@ def test_an_adapter_is_laid_over_an_uploaded_gguf(kept: Any, tmp_path: Path) -> 
         for model in ("tiny", "laid")
     }
     assert answers["tiny"] != answers["laid"]
+    broken = {"lora.gguf": tiny["tiny.gguf"]}
+    kept.http.post("/api/create", json={"model": "torn", "from": "tiny", "adapters": broken})
+    refused = kept.http.post("/api/generate", json={"model": "torn", **generated})
+    assert (refused.status_code, "could not load the LoRA adapter lora.gguf" in refused.text) == (503, True)
+    assert str(kept.runtime.library.recipes.home) not in refused.text
+
+
+def test_a_model_is_quantized_as_it_is_made(kept: Any, tmp_path: Path) -> None:
+    data = write_llama(tmp_path / "w.gguf", seed=2).read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert kept.http.post(f"/api/blobs/{digest}", content=data).status_code == 201
+    make(kept, "wide", **{"from": ""}, files={"w.gguf": digest}, system="Be brief.")
+    lines = kept.http.post(
+        "/api/create", json={"model": "narrow", "from": "wide", "quantize": "q8_0"}
+    ).text.splitlines()
+    assert [line for line in lines if "quantizing" in line]
+    assert lines[-1] == '{"status":"success"}'
+    listed = {one["name"]: one for one in kept.http.get("/api/tags").json()["models"]}
+    assert listed["narrow:latest"]["details"]["quantization_level"] == "Q8_0"
+    assert listed["narrow:latest"]["size"] < listed["wide:latest"]["size"] == len(data)
+    assert kept.http.post("/api/show", json={"model": "narrow"}).json()["system"] == "Be brief."
+    said = {"model": "narrow", "prompt": "hello", "raw": True, "stream": False, "options": {"num_predict": 3}}
+    assert kept.http.post("/api/generate", json=said).json()["done_reason"] in ("stop", "length")
+    again = kept.http.post("/api/create", json={"model": "less", "from": "narrow", "quantize": "Q4_K_M"})
+    assert again.status_code == 400
+    assert "Q8_0" in again.json()["error"]
+    straight = {"model": "straight", "files": {"w.gguf": digest}, "quantize": "Q8_0", "stream": False}
+    assert kept.http.post("/api/create", json=straight).json() == {"status": "success"}

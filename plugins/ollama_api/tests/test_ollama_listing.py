@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -107,6 +108,8 @@ def test_a_digest_changes_with_the_files_and_with_what_a_model_is_made_of(kept: 
     assert len({after, *made.values()}) == 3
     http.post("/api/copy", json={"source": "made", "destination": "same"})
     assert tags(http)["same:latest"]["digest"] == made["Be brief."]
+    http.post("/api/copy", json={"source": "changing", "destination": "plainly"})
+    assert tags(http)["plainly:latest"]["digest"] == after
 
 
 def test_a_model_that_cannot_be_read_is_listed_all_the_same(kept: Any, http: httpx.Client) -> None:
@@ -183,6 +186,18 @@ def test_ps_tells_what_is_loaded_and_until_when(kept: Any, http: httpx.Client) -
     assert datetime.fromisoformat(load(-1)["expires_at"]).year > 2300
     assert load(0) == {}
     assert http.head("/api/ps").status_code == 200
+
+
+def test_a_model_that_is_being_unloaded_expires_now(
+    kept: Any, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert http.post("/api/chat", json={"model": "plain", "messages": [], "keep_alive": -1}).status_code == 200
+    there = [replace(at, state="leaving") for at in kept.runtime.pool.residents() if at.name == "plain"]
+    monkeypatch.setattr(kept.runtime.pool, "residents", lambda: there)
+    [going] = http.get("/api/ps").json()["models"]
+    assert datetime.fromisoformat(going["expires_at"]) <= datetime.now(UTC), "it seemed to stay for ever"
+    monkeypatch.undo()
+    assert http.post("/api/chat", json={"model": "plain", "messages": [], "keep_alive": 0}).status_code == 200
 
 
 def test_a_loaded_model_of_a_recipe_is_told_by_its_own_name(http: httpx.Client) -> None:

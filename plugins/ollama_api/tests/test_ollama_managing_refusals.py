@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/api/create", {**MAKE, "parameters": {"temperature": "hot"}}, 400, "temperature"),
     ("POST", "/api/create", {**MAKE, "parameters": {"temperature": 99}}, 400, "temperature"),
     ("POST", "/api/create", {**MAKE, "parameters": {"num_ctx": 0}}, 400, "num_ctx"),
+    ("POST", "/api/create", {**MAKE, "parameters": {"num_ctx": 10**6}}, 400, "Say 4096 at the most"),
     ("POST", "/api/create", {**MAKE, "parameters": {"stop": [1]}}, 400, "stop"),
     ("POST", "/api/create", {**MAKE, "parameters": []}, 400, "'parameters'"),
     ("POST", "/api/create", {**MAKE, "messages": [{"role": "x", "content": "y"}]}, 400, "messages[0].role"),
@@ -116,10 +118,22 @@ def test_what_is_no_json_is_refused(kept: Any, path: str, content: bytes) -> Non
     assert (refused.status_code, list(refused.json())) == (400, ["error"])
 
 
-def test_no_refusal_names_a_path_of_this_machine(kept: Any) -> None:
+def test_what_others_keep_is_neither_deleted_nor_renamed(kept: Any) -> None:
+    """Not even its name goes, as that of a pulled model would: who put it there would miss it."""
+    assert kept.http.post("/api/copy", json={"source": "parrot", "destination": "renamed"}).status_code == 200
     refused = kept.http.request("DELETE", "/api/delete", json={"model": "parrot"})
-    entry = kept.runtime.find("parrot")
-    assert str(Path(entry.path)) not in refused.text
+    assert (refused.status_code, "was not put here by anyform" in refused.text) == (403, True)
+    assert str(Path(kept.runtime.find("parrot").path)) not in refused.text
+    assert kept.http.request("DELETE", "/api/delete", json={"model": "renamed"}).status_code == 200
+
+
+def test_no_refusal_names_a_path_of_this_machine(kept: Any) -> None:
+    data = b"no model"
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert kept.http.post(f"/api/blobs/{digest}", content=data).status_code == 201
+    for files in ({"x.txt": digest}, {"x": digest, "x/y": digest}):
+        refused = kept.http.post("/api/create", json={"model": "made", "files": files})
+        assert (refused.status_code, str(kept.runtime.library.recipes.home) in refused.text) == (400, False)
 
 
 def test_a_compressed_upload_is_refused(kept: Any) -> None:

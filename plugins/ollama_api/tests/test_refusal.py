@@ -23,7 +23,7 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
         (3, 400, "model"),
         ("nothing", 404, "model 'nothing' not found"),
         ("../../etc/passwd", 404, "not found"),
-        ("/etc/passwd", 404, "not found"),
+        ("/etc/passwd", 404, "not found. GET /api/tags lists those that are here."),
     )),
     *((path, {"keep_alive": value}, 400, said) for path in BODIES for value, said in (
         ("soon", 'time: invalid duration "soon"'),
@@ -39,7 +39,7 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
         ({"num_predict": 4.5}, 'option "num_predict" must be of type integer'),
         ({"num_predict": True}, 'option "num_predict" must be of type integer'),
         ({"use_mmap": 1}, 'option "use_mmap" must be of type boolean'),
-        ({"stop": 3}, 'option "stop" must be of type array'),
+        ({"stop": 3}, 'option "stop" must be of type array or a string.'),
         ({"stop": ["a", 3]}, 'option "stop" must be of an array of strings'),
         ({"mirostat": "on"}, 'option "mirostat" must be of type integer'),
     )),

@@ -117,8 +117,7 @@ def test_the_time_is_of_now_and_never_goes_back() -> None:
 
 
 def test_each_second_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_second", 0)
-    monkeypatch.setattr(clock, "_written", "1970-01-01T00:00:00")
+    monkeypatch.setattr(clock, "_latest", (0, "1970-01-01T00:00:00"))
     assert not clock.now().startswith("1970")
 
 

@@ -10,6 +10,7 @@ import pytest
 from anyform.assembly import start
 from anyform.contract.facts import Settings
 from anyform.sources import derivation
+from anyform.sources.folder import write_record
 from anyform.sources.recipe import Recipe
 from anyform.sources.stores import Stores
 
@@ -67,3 +68,14 @@ def test_one_without_its_base_is_told_and_deleted(cli: Cli, tmp_path: Path) -> N
     assert "deleted mario" in done.stdout
     refused = cli("rm", "mario")
     assert refused.returncode != 0
+
+
+def test_cleaning_everything_keeps_what_they_are_made_of(cli: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "anyform" / "models"
+    for name in ("bird", "fish"):
+        (folder := home / "owner" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "parrot.echo.json").write_text(json.dumps({"format": "echo"}))
+        write_record(folder, {"files": {"parrot.echo.json": {"complete": True}}})
+    done = cli("clean", "--all", "--yes")
+    assert (done.returncode, "kept owner/bird: luigi, mario are made of it" in done.stderr) == (0, True), done.stderr
+    assert [path.parent.name for path in home.glob("owner/*/*.json") if path.name[0] != "."] == ["bird"]

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from anyform.cli.client import Client, ServerRefused
+
 Echo = Callable[..., Path]
 
 
@@ -106,6 +108,21 @@ def test_a_server_that_is_not_anyform_is_said(cli: Any) -> None:
             connection.close()
             assert process.wait(30) == 1
             assert "not anyform" in process.stderr.read()
+
+
+@pytest.mark.parametrize("error", [
+    {"type": "not_found_error", "message": "Invalid URL (GET /runtime/status)."},
+    {"code": "unknown_url", "message": "Invalid URL (GET /runtime/status)."},
+])  # fmt: skip
+def test_a_port_that_speaks_other_dialects_is_said(error: dict[str, str]) -> None:
+    with pytest.raises(ServerRefused, match="name one where it speaks 'anyform'"):
+        Client("http://127.0.0.1:1")._answer(404, json.dumps({"error": error}).encode())
+
+
+def test_a_warning_of_who_may_reach_it_comes_once_it_listens(cli: Any, echo: Echo) -> None:
+    done = cli("serve", echo(), "--port", "0", "--host", "192.0.2.1")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "This machine has no such address" in done.stderr
 
 
 def test_a_port_in_use_is_one_line(served: Served, cli: Any, echo: Echo) -> None:

@@ -7,7 +7,9 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,12 @@ from anyform.testing.echo import write_echo
 from anyform.testing.serving import Served
 
 NPM = Path(__file__).parent / "npm"
+MODULES = "node_modules"
 PROJECT = ("package.json", "package-lock.json")
 INSTALL_S = 60
-ONCE = "--prefer-offline --fetch-retries=1 --fetch-retry-mintimeout=500 --fetch-retry-maxtimeout=2000"
+ONCE = "--prefer-offline --fetch-timeout=5000 --fetch-retries=1 --fetch-retry-mintimeout=500"
 INSTALL = f"npm ci --ignore-scripts --no-audit --no-fund {ONCE}"
+"""Where the registry is not there, or says nothing, it ends within some 12 s."""
 FORMS = {
     "echo": (),
     "gguf": ("llama_cpp", "anyform_samples"),
@@ -98,24 +102,31 @@ def npm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node or npm is not installed")
     stamp = hashlib.sha256(b"".join((NPM / name).read_bytes() for name in PROJECT)).hexdigest()[:16]
-    folder = Path(sys.prefix) / "npm-clients" / stamp
-    if not (folder / "installed").is_file():
-        _install(folder)
+    clients, folder = Path(sys.prefix) / "npm-clients" / stamp, tmp_path_factory.mktemp("npm")
+    if not (clients / MODULES).is_dir():
+        _install(clients)
     for script in NPM.glob("*.mjs"):
         shutil.copyfile(script, folder / script.name)
+    (folder / MODULES).symlink_to(clients / MODULES)
     return folder
 
 
-def _install(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in PROJECT:
-        shutil.copyfile(NPM / name, folder / name)
-    try:
-        done = subprocess.run(
-            INSTALL.split(), cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"npm ci did not end within {INSTALL_S} s")
-    if done.returncode:
-        pytest.skip(f"npm ci failed: {done.stderr.strip()[-300:]}")
-    (folder / "installed").touch()
+def _install(clients: Path) -> None:
+    """All of them or none, whoever else does the same now."""
+    clients.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=clients.parent) as name:
+        made = Path(name) / "made"
+        made.mkdir()
+        for one in PROJECT:
+            shutil.copyfile(NPM / one, made / one)
+        try:
+            done = subprocess.run(
+                INSTALL.split(), cwd=made, capture_output=True, text=True, timeout=INSTALL_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"npm ci did not end within {INSTALL_S} s")
+        if done.returncode:
+            errors = (line.removeprefix("npm error ") for line in done.stderr.splitlines() if "error" in line)
+            pytest.skip(f"npm ci failed: {' '.join(errors)[:300]}")
+        with suppress(OSError):  # another was first
+            made.rename(clients)

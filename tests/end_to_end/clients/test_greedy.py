@@ -20,7 +20,7 @@ ENGINES = (
 
 @pytest.fixture(scope="module")
 def http(served: Any) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=60) as client:
+    with httpx.Client(base_url=served.url, timeout=120) as client:
         yield client
 
 

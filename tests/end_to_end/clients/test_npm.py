@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.engine
 
-LONGEST_S = 60
+LONGEST_S = 120
 
 
 @pytest.mark.parametrize("script", ["ollama", "openai", "anthropic"])

@@ -126,3 +126,18 @@ def test_litellm_embeds(served: Any, model: str, way: str, path: str) -> None:
         return numbers
 
     check(embed)
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_litellm_streams_responses(served: Any, model: str) -> None:
+    """Of a model that it has no prices for it asks for the whole answer, and makes a stream of two kinds of events."""
+    litellm = pytest.importorskip("litellm")
+    litellm.register_model({f"openai/{model}": {"litellm_provider": "openai", "supports_native_streaming": True}})
+    wanted = {"model": f"openai/{model}", "api_base": f"{served.url}/v1", "api_key": "none", "stream": True}
+    events = list(litellm.responses(**wanted, input=ASKED, max_output_tokens=8))
+    kinds = [event.type.value.removeprefix("response.") for event in events]
+    assert kinds[:4] == ["created", "in_progress", "output_item.added", "content_part.added"]
+    assert kinds[-4:-1] == ["output_text.done", "content_part.done", "output_item.done"]
+    assert kinds[-1] in ("completed", "incomplete")
+    (item,) = events[-1].response.output
+    assert item.content[0].text == "".join(one.delta for one in events if one.type.value.endswith("text.delta")) != ""

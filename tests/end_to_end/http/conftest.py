@@ -71,6 +71,8 @@ class ScriptedModel:
 class ScriptedRuntime:
     """As much of a runtime as the texts' resources need, with one model called `m`."""
 
+    library = None
+
     def __init__(self, script: Script, parallel: int = 4) -> None:
         self.plugins, self.news = Plugins.of({}), News()
         self.model = ScriptedModel(script, parallel)

@@ -60,6 +60,7 @@ class Toy:
             raise RuntimeError("nobody foresaw this")
 
         routes.add_api_route(f"{at}/ask", ask, methods=["POST"], response_model=None)
+        routes.add_api_route(f"{at}/of/{{who}}", ask, methods=["POST"], response_model=None)
         routes.add_api_route(f"{at}/ask", crash, methods=["PUT"], response_model=None)
         routes.add_api_route(f"{at}/hello", lambda: PlainTextResponse("hello"), methods=["GET"], response_model=None)
 
@@ -169,6 +170,19 @@ def test_what_is_unknown_is_told_as_the_first_dialect_tells_it(begin: Callable[.
     assert refused.json()["error"]["code"] == "model_not_found"
 
 
+def test_what_is_unknown_below_a_dialects_paths_is_told_in_its_form(begin: Callable[..., Any]) -> None:
+    made = begin(plugins(toy=Toy()), at("openai", "toy"), at("toy", "openai"), at("anyform"))
+    main, second, first, about = (place.url for place in made.places)
+    for url in (main, second):
+        assert WEB.get(f"{url}/toy/nowhere").text == "sorry: Invalid URL (GET /toy/nowhere). toy has no such resource."
+        assert WEB.get(f"{url}/toys").json()["error"]["code"] == "unknown_url"
+    assert WEB.get(f"{first}/toy/nowhere").text == "nothing to GET at /toy/nowhere"
+    wrong = WEB.get(f"{first}/v1/embeddings")
+    assert (wrong.json()["error"]["code"], wrong.headers["allow"]) == ("method_not_supported", "POST")
+    hints = [WEB.get(f"{url}/nowhere").json()["error"]["suggestions"] for url in (main, about)]
+    assert hints == [["The OpenAI resources are under /v1."], ["Spoken at this port: anyform."]]
+
+
 def test_every_refusal_of_its_paths_is_in_the_dialects_form(begin: Callable[..., Any]) -> None:
     made = begin(plugins(toy=Toy()), at("toy", "openai"), body_bytes=1000)
     for url in (made.places[0].url, made.places[1].url):
@@ -187,6 +201,19 @@ def test_every_refusal_of_its_paths_is_in_the_dialects_form(begin: Callable[...,
         assert "say" in typed.text
         ours = WEB.get(f"{url}/v1/models", headers={"host": "evil.example"})
         assert ours.json()["error"]["code"] == "refused"
+
+
+def test_requests_are_counted_by_their_route_whatever_is_in_its_path(begin: Callable[..., Any]) -> None:
+    made = begin(plugins(toy=Toy()), at("toy"))
+    for who, model in (("a", "parrot"), ("b", "parrot"), ("c", 5)):
+        WEB.post(f"{made.places[1].url}/toy/of/{who}", json={"model": model, "say": "one"})
+    told = made.http.get("/metrics").text
+    counted = [line for line in told.splitlines() if line.startswith("anyform_requests_total")]
+    assert [(line.split('outcome="')[1].split('"')[0], line[-3:]) for line in counted] == [
+        ("ok", "2.0"),
+        ("invalid_type", "1.0"),
+    ]
+    assert all('route="/toy/of/{who}"' in line for line in counted)
 
 
 def test_a_wrong_method_says_which_there_are(begin: Callable[..., Any]) -> None:

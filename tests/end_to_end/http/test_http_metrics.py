@@ -51,6 +51,17 @@ def test_requests_loads_and_tokens_are_counted(http: httpx.Client, stream: bool)
     assert "nobody" not in http.get("/metrics").text
 
 
+def test_what_runs_while_models_are_made_keeps_its_label(http: httpx.Client, server: Any) -> None:
+    by = {"model": "slow", "backend": "echo", "route": "/v1/chat/completions", "outcome": "ok"}
+    before, body = scraped(http)("requests_total", **by), {"model": "slow", "messages": HELLO, "stream": True}
+    with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        server.runtime.news.tell("library")
+        assert list(lines)[-2] == "data: [DONE]"
+    assert scraped(http)("requests_total", **by) == before + 1
+
+
 def test_bytes_of_models_come_and_go(http: httpx.Client) -> None:
     by = {"model": "chatter", "backend": "echo"}
     http.post("/runtime/load/chatter").raise_for_status()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from anyform.contract.facts import Settings
 from anyform.http.config import HttpConfig
 from anyform.sources import derivation
 from anyform.sources.derivation import Derivations
+from anyform.sources.library import recipes_of
 from anyform.sources.recipe import Recipe
 from anyform.sources.stores import Stores
 
@@ -62,6 +64,24 @@ def test_conversations_begin_as_the_recipe_says(server: Running, recipes: Deriva
     assert tokens(server, "mario:latest") == plain + 3
     assert tokens(server, "Mario", own) == plain + 4
     assert tokens(server, "owner/bird") == plain
+
+
+def test_the_first_request_heeds_what_another_process_has_changed(
+    server: Running, recipes: Derivations, tmp_path: Path
+) -> None:
+    """Here another runtime over the same folder, which tells this one nothing."""
+    plain = tokens(server, "owner/bird")
+    own = recipes_of(server.runtime.library)
+    assert own is not None
+    elsewhere = start(stores=Stores(home=own.home, names=("anyform",)), where="here", state=tmp_path)
+    other = derivation.of(elsewhere)
+    assert other is not None
+    for words in (1, 5, 2):
+        other.create(Recipe(name="mario", base="owner/bird", system=" ".join(["so"] * words)))
+        assert [tokens(server, "mario:latest"), tokens(server, "mario:latest")] == [plain + words] * 2
+    other.delete("mario")
+    assert server.http.post("/v1/chat/completions", json={"model": "mario:latest", "messages": TALK}).status_code == 404
+    elsewhere.close()
 
 
 def test_requests_and_loads_default_to_what_it_says(server: Running, recipes: Derivations) -> None:

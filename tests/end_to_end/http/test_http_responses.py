@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -158,6 +159,19 @@ def test_a_chain_of_three(client: OpenAI) -> None:
     again = client.responses.create(model="parrot", input="four", previous_response_id=third.id)
     assert again.usage is not None
     assert again.usage.input_tokens == 7
+
+
+def test_items_that_a_client_sends_twice_are_listed_page_by_page(client: OpenAI) -> None:
+    first = client.responses.create(model="parrot", input="one")
+    again: Any = [{"type": "item_reference", "id": first.output[0].id}]
+    named: Any = [{"role": "user", "content": text, "id": "msg_mine"} for text in ("two", "three")]
+    second = client.responses.create(model="parrot", input=again + named, previous_response_id=first.id)
+    listed = client.responses.input_items.list(second.id, order="asc", limit=1)
+    items = list(itertools.islice(listed, 6))
+    assert [item.content[0].text for item in items] == ["one", "one", "one", "two", "three"]  # type: ignore[union-attr]
+    assert len({item.id for item in items}) == 5
+    last: Any = [{"type": "item_reference", "id": items[-1].id}]
+    assert client.responses.create(model="parrot", input=last).output_text == "three"
 
 
 def test_one_is_retrieved_and_deleted(client: OpenAI, http: httpx.Client) -> None:

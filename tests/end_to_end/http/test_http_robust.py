@@ -19,13 +19,14 @@ import pytest
 
 from anyform.contract.errors import ContextExceeded, LoadFailed, OutOfMemory
 from anyform.contract.events import Done, Event, Finish, Progress, Text
-from anyform.contract.jobs import Job
+from anyform.contract.jobs import Chat, Job
 from anyform.contract.model import Stop
 from anyform.http import fault
 
 Serve = Callable[..., Any]
 HELLO = [{"role": "user", "content": "one two three four"}]
 CHAT = {"model": "m", "messages": HELLO}
+COUNTED = {"model": "m", "input": "hello"}
 START = Progress(stage="prompt", total=1)
 LIMIT = 1 << 20
 
@@ -279,13 +280,14 @@ def test_the_status_waits_for_the_prompt_to_be_accepted(scripted: Serve, accepte
 class Endless:
     """A script that talks until it is stopped, and remembers how many began, talk and were stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Event = START) -> None:
+        self.first = first
         self.began = self.stopped = 0
         self.steps = 0
 
     def __call__(self, job: Job, stop: Stop) -> Iterator[Event]:
         self.began += 1
-        yield START
+        yield self.first
         while not stop.wait(0.01):
             self.steps += 1
             yield Text(text=f"{self.steps} ")
@@ -308,11 +310,9 @@ def test_who_hangs_up_stops_the_model(scripted: Serve, stream: bool) -> None:
     assert model.steps == steps
 
 
-def _send(sock: socket.socket, body: dict[str, Any]) -> None:
+def _send(sock: socket.socket, body: dict[str, Any], path: bytes = b"/v1/chat/completions") -> None:
     data = json.dumps(body).encode()
-    sock.sendall(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(data) + data
-    )
+    sock.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path, len(data)) + data)
 
 
 def test_who_hangs_up_amid_its_body_is_no_error(scripted: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -340,6 +340,82 @@ def test_who_hangs_up_in_the_queue_is_never_run(scripted: Serve) -> None:
     until(lambda: line.present().get("m", 0) == 0)
     until(lambda: model.stopped == 1)  # in a thread of its own
     assert model.began == 1
+
+
+def test_a_conversation_that_is_cut_keeps_its_turn(scripted: Serve) -> None:
+    """It is not sent to the end of the line with each turn less."""
+    tried: list[int] = []
+    other_waits = threading.Event()
+
+    def script(job: Job, stop: Stop) -> Iterator[Event]:
+        assert isinstance(job, Chat)
+        tried.append(len(job.messages))
+        if len(job.messages) > 1:
+            other_waits.wait(10)
+            raise ContextExceeded("too long.")
+        yield from _say(job, stop)
+
+    running = scripted(script, parallel=1)
+    long = {"model": "m", "truncation": "auto", "input": HELLO * 3}
+    answers: list[httpx.Response] = []
+    first = threading.Thread(target=lambda: answers.append(running.http.post("/v1/responses", json=long)))
+    first.start()
+    until(lambda: tried == [3])
+    second = threading.Thread(target=running.http.post, args=("/v1/chat/completions",), kwargs={"json": CHAT})
+    second.start()
+    until(lambda: running.service.gate.present().get("m") == 2)
+    other_waits.set()
+    first.join()
+    second.join()
+    assert tried == [3, 2, 1, 1]
+    assert answers[0].json()["status"] == "completed"
+    assert running.service.gate.present() == {}
+
+
+def test_a_cut_conversation_that_breaks_off_is_not_tried_again(scripted: Serve) -> None:
+    """Bytes of it went out."""
+    tried: list[Job] = []
+
+    def script(job: Job, stop: Stop) -> Iterator[Event]:
+        tried.append(job)
+        yield Text(text="hello")
+        raise ContextExceeded("it has grown too long.", prompt_tokens=9, context=5)
+
+    running = scripted(script)
+    for stream in (True, False):
+        body = {"model": "m", "truncation": "auto", "input": HELLO * 3, "stream": stream}
+        answer = running.http.post("/v1/responses", json=body)
+        assert ("response.failed" in answer.text) if stream else answer.status_code == 400
+    assert len(tried) == 2
+
+
+def test_who_hangs_up_while_tokens_are_counted_leaves_the_line(scripted: Serve) -> None:
+    model = Endless(Progress(stage="queue"))
+    running = scripted(model, parallel=1)
+    address = ("127.0.0.1", running.places[0].port)
+    line, counting = running.service.gate, (COUNTED, b"/v1/responses/input_tokens")
+    with socket.create_connection(address, 5) as first:
+        _send(first, *counting)
+        until(lambda: model.began == 1)
+        with socket.create_connection(address, 5) as second:
+            _send(second, *counting)
+            until(lambda: line.present().get("m", 0) == 2)
+        until(lambda: line.present().get("m", 0) == 1)
+    until(lambda: line.present().get("m", 0) == 0)
+    until(lambda: model.stopped == 1)
+    assert model.began == 1
+
+
+def test_a_count_of_tokens_that_the_stop_of_the_server_ends_is_told_so(scripted: Serve) -> None:
+    model = Endless(Progress(stage="queue"))
+    running = scripted(model)
+    with socket.create_connection(("127.0.0.1", running.places[0].port), 5) as sock:
+        _send(sock, COUNTED, b"/v1/responses/input_tokens")
+        until(lambda: model.began == 1)
+        running.server.should_exit = True
+        told = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert b" 503 " in told.splitlines()[0]
+    assert b"The server is stopping." in told
 
 
 def test_a_model_that_was_unloaded_while_a_request_waited_is_opened_anew(scripted: Serve) -> None:

@@ -157,6 +157,8 @@ def test_a_request_may_name_its_context(http: httpx.Client) -> None:
 class Slow:
     """A runtime whose loads take until they are released."""
 
+    library = None
+
     def __init__(self) -> None:
         self.plugins, self.news = Plugins.of({}), News()
         self.opening = threading.Event()

@@ -486,7 +486,7 @@ def test_what_cannot_be_spoken_is_left_out(scripted: Any) -> None:
 
 def test_an_idle_socket_is_closed(alone: Any) -> None:
     running = alone()
-    running.server.config.app.state.sockets.idle_s = 0.01
+    running.server.sockets.idle_s = 0.01
     with opened(running, "") as line:
         error, closed = ended(line)
     assert (error["code"], closed) == ("socket_idle", 1008)
@@ -502,7 +502,7 @@ def test_a_socket_that_speaks_is_not_idle(scripted: Any) -> None:
         yield Done()
 
     running = scripted(script)
-    running.server.config.app.state.sockets.idle_s = 1
+    running.server.sockets.idle_s = 1
     with opened(running, "model=m") as line:
         tell(line, text="One.", final=True)
         assert line.recv(20) == SOUND.data

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,9 @@ def test_a_forced_tool_is_called_with_a_value_for_each_property() -> None:
     assert (calls[0].name, calls[0].id) == ("weather", "call_0")
     assert json.loads("".join(call.arguments for call in calls)) == {"city": "Oslo", "days": 1, "unit": "C"}
     assert done(events).finishes == (Finish(reason="tool_calls"),)
+    wrong = replace(job, tools=(Tool(name="weather", parameters={"properties": {"city": 5}}),))
+    with pytest.raises(Invalid, match="no JSON schema"):
+        list(model().generate(wrong, Stop()))
     unknown = Chat(messages=(message,), tools=(Tool(name="weather"),), tool_choice="other")
     with pytest.raises(Invalid, match="other"):
         list(model().generate(unknown, Stop()))

@@ -10,7 +10,7 @@ import pytest
 
 from anyform import rules
 from anyform.cli import arguments
-from anyform.cli.arguments import merged, option, positive, size, task
+from anyform.cli.arguments import merged, natural, option, positive, size, task
 from anyform.cli.serve import port
 from anyform.contract.facts import Evidence, FormatMatch, Settings
 from anyform.kernel.entry import Entry
@@ -38,7 +38,17 @@ def test_options_are_json_where_they_can_be(text: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [(option, "n"), (option, "=4"), (positive, "0"), (positive, "-1"), (positive, "x"), (port, "70000"), (port, "-1")],
+    [
+        (option, "n"),
+        (option, "=4"),
+        (positive, "0"),
+        (positive, "-1"),
+        (positive, "x"),
+        (natural, "-1"),
+        (natural, "x"),
+        (port, "70000"),
+        (port, "-1"),
+    ],
 )
 def test_what_is_not_valid_is_refused(kind: Any, text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is not"):

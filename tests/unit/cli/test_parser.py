@@ -18,6 +18,11 @@ CASES = [
     (["show", "a", "b"], "'b' is one argument too many. Usage: `anyform show MODEL [options]`"),
     (["serve", "a", "--port"], "--port needs a value."),
     (["serve", "a", "--port", "x"], "--port: 'x' is not a port from 0 to 65535."),
+    (
+        ["serve", "--listen", "99999"],
+        "--listen: '99999' is no listener: '99999' is no port from 0 to 65535. Write [HOST:]PORT[=DIALECT,DIALECT…], or"
+        " DIALECT for its customary port: 8080=openai,anyform. Usage: ",
+    ),
     (["serve", "--warm=1"], "--warm/--preload takes no value; '1' was given."),
     (["run", "m", "--temperature", "9"], "--temperature: 9 is not from 0 to 2."),
     (["run", "m", "--temperature", "nan"], "--temperature: nan is not from 0 to 2."),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from argparse import ArgumentParser, Namespace
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,3 +85,23 @@ def test_whoever_may_reach_a_listener_is_warned_of_once(
     serve._warn_of_others(config)
     told = capsys.readouterr().err.splitlines()
     assert [line.removeprefix("listening on ").partition(":")[0] for line in told] == said
+
+
+def test_no_request_need_wait() -> None:
+    assert parsed("--queue", "0").queue == 0
+
+
+def test_a_misuse_ends_with_one_dot() -> None:
+    with pytest.raises(ArgumentTypeError) as raised:
+        serve.listener("x=openai")
+    assert not str(raised.value).endswith(".")  # the complaint adds one
+
+
+def test_whoever_reads_only_the_beginning_of_the_greeting_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    runtime: Any = SimpleNamespace(names=list)
+    with open(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        serve._greet(runtime, HttpConfig(), [MAIN])
+        print("more")  # and nothing is left that would fail at the end

@@ -74,6 +74,8 @@ class Scripted:
 class Runtime:
     """As much of one as opens the scripted model."""
 
+    library = None
+
     def __init__(self, model: Scripted) -> None:
         self.model, self.news = model, News()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from anyform.http.default import completed
+from anyform.http.bridge import Threads
+from anyform.http.default import Defaults, completed
 from anyform.kernel.rule import Rule
 
 RULE = {
@@ -69,3 +72,21 @@ def test_a_rule_without_messages_or_system_leaves_them_as_they_are() -> None:
     assert completed({"messages": given}, Rule())["messages"] is given
     assert completed({"messages": given}, Rule(system="own"))["messages"] == [OWN, USER]
     assert "messages" not in completed({"prompt": "x"}, Rule(system="own", messages=(ASKED,)))
+
+
+def test_a_rule_that_is_read_while_names_change_is_not_remembered() -> None:
+    async def run() -> list[str]:
+        threads, said = Threads(1), ["old", "new", "none more"]
+
+        def rule(entry: Any) -> Rule:
+            if said[0] == "old":
+                defaults.forget()
+            return Rule(system=said.pop(0))
+
+        runtime: Any = SimpleNamespace(library=None, find=lambda name: name, rule=rule)
+        defaults = Defaults(runtime, threads)
+        found = [await defaults.beside({"model": "m"}) for _ in range(3)]
+        threads.close()
+        return [rule.system for _, rule in found]
+
+    assert asyncio.run(run()) == ["old", "new", "new"]

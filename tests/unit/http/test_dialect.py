@@ -92,6 +92,7 @@ def test_a_wrong_method_may_have_an_answer_of_its_own() -> None:
     first = of("a", known=(other,)).unknown("GET", "/api", served=True)
     second = of("a").unknown("GET", "/api", served=True)
     assert (first and first.body, second and second.body) == (b"not so", b"a knows no GET /api")
+    assert of("a", "openai").unknown("GET", "/v1/models", served=True) is None, "it is OpenAI's"
 
 
 def test_what_is_added_can_be_taken_away_and_what_is_read_does_not_change() -> None:

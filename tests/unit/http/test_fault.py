@@ -117,3 +117,20 @@ def test_a_full_queue_says_when_to_come_back(seconds: object, header: str) -> No
 def test_what_lasts_is_not_to_be_tried_again(error: Fault) -> None:
     assert fault.headers(error) == {"x-should-retry": "false"}
     assert fault.headers(WorkerDied("x")) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "spoken", "owner", "hint"),
+    [
+        ("/nowhere", (), "openai", "The OpenAI resources are under /v1."),
+        ("/nowhere", ("toy", "openai"), "openai", "The OpenAI resources are under /v1."),
+        ("/nowhere", ("toy", "anyform"), "openai", "Spoken at this port: toy, anyform."),
+        ("/v1/v1/messages", ("toy",), "openai", "It has /v1 twice: leave it out of the client's base URL."),
+        ("/v1/v1/chat/completions", (), "openai", "It has /v1 twice: leave it out of the client's base URL."),
+        ("/toy/nowhere", (), "toy", "toy has no such resource."),
+    ],
+)
+def test_a_path_that_nothing_serves_is_told_where_to_look(
+    path: str, spoken: tuple[str, ...], owner: str, hint: str
+) -> None:
+    assert fault.from_status(404, "GET", path, spoken=spoken, owner=owner).hint == hint

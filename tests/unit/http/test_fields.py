@@ -78,6 +78,13 @@ def test_whole_floats_are_integers_and_the_edges_belong_to_the_range() -> None:
     assert fields.number("two", low=0, high=2) == 2.0
 
 
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 1e308])
+def test_integers_end_where_64_bits_do(value: float) -> None:
+    assert Fields({"x": 2**63 - 1}).integer("x") == 2**63 - 1
+    with pytest.raises(WrongValue, match=r"the m(ax|in)imum"):
+        Fields({"x": value}).integer("x", low=None if value < 0 else 1)
+
+
 def test_the_first_spelling_given_counts() -> None:
     assert Fields({"b": 2, "c": 3}).integer("a", "b", "c") == 2
     assert Fields({"a": None, "b": 2}).integer("a", "b") == 2

@@ -336,6 +336,8 @@ def test_a_conversation_may_be_cut_where_that_is_asked_for() -> None:
         cuts.append(less.cut)
         wanted = less
     assert (left, cuts) == (["be234", "be4"], [2, 4])
+    assert "never cut" in wanted.uncut
+    assert "'truncation': 'auto'" in ask(input=turns).uncut
 
 
 TOOLS = {"tools": [LOOK]}

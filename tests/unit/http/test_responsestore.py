@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anyform.http.responsestore import OVERHEAD_BYTES, Link, PreviousNotFound, ResponseNotFound, Store, item_id
+from anyform.http.responsestore import LARGE, OVERHEAD_BYTES, Link, PreviousNotFound, ResponseNotFound, Store, item_id
 
 HOUR = 3600.0
 
@@ -59,6 +59,15 @@ def test_a_chain_costs_each_link_once() -> None:
         kept.keep(at)
     assert kept.bytes == first.bytes + second.bytes + third.bytes
     assert [at.key for at in third.chain()] == ["a", "b", "c"]
+
+
+def test_a_conversation_is_large_by_all_that_is_before_it() -> None:
+    kept = store()
+    kept.keep(one := link("a", text="x" * LARGE))
+    kept.keep(link("b", one))
+    kept.keep(link("c"))
+    assert [kept.large(f"resp_{key}") for key in "abcd"] == [True, True, False, False]
+    assert [kept.large(odd) for odd in (None, 5, ["resp_a"], "a")] == [False] * 4
 
 
 def test_what_nobody_asked_for_longest_goes_first() -> None:

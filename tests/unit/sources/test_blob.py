@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -91,6 +92,24 @@ def test_the_disk_is_never_filled(blobs: Blobs, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(DiskFull):  # looked at again from time to time
             draft.write(b"x" * (blob.STEP + 1))
     assert names(blobs) == []
+
+
+@pytest.mark.parametrize(("number", "code", "hint"), [
+    (errno.ENOSPC, "disk_full", "Make room"),
+    (errno.ENOTDIR, "unwritable", "permissions"),
+    (errno.EACCES, "unwritable", "permissions"),
+])  # fmt: skip
+def test_a_folder_that_takes_nothing_is_told_as_what_it_is(number: int, code: str, hint: str) -> None:
+    fault = blob.unwritable(OSError(number, os.strerror(number)), Path("secret") / "name.json")
+    assert (fault.code, "secret" in str(fault)) == (code, False)
+    assert hint in fault.hint
+    assert ("Make room" in fault.hint) == (code == "disk_full")
+
+
+def test_a_folder_below_a_file_is_no_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(blob.Unwritable, match="permissions"):
+        Blobs(tmp_path / "file" / "blobs").begin(DIGEST)
 
 
 def test_what_nothing_uses_goes_after_a_day(blobs: Blobs, tmp_path: Path) -> None:

@@ -13,13 +13,22 @@ import pytest
 
 from anyform.assembly import start
 from anyform.builtin import echo, machine
-from anyform.contract.errors import Fault, Invalid, InvalidModel, ModelNotFound, RefusedRequest, UnknownFormat
+from anyform.contract.errors import (
+    Fault,
+    Invalid,
+    InvalidModel,
+    ModelNotFound,
+    Overloaded,
+    RefusedRequest,
+    UnknownFormat,
+)
 from anyform.contract.facts import Settings
 from anyform.contract.jobs import Chat, Message, Text
 from anyform.kernel.entry import Entry
 from anyform.kernel.plugins import Plugins
 from anyform.kernel.runtime import Runtime, Use
 from anyform.sources import derivation
+from anyform.sources.blob import Unwritable
 from anyform.sources.derivation import Derivations
 from anyform.sources.derived import Derived
 from anyform.sources.folder import write_record
@@ -183,12 +192,16 @@ def test_a_name_that_a_model_has_is_refused(runtime: Runtime, recipes: Derivatio
     for name in ("owner/bird", "OWNER/bird:latest", "hand/made"):
         with pytest.raises(Invalid, match="is the name of a model that is here already"):
             recipes.create(Recipe(name=name, base="owner/bird"))
+    for source, name in (("owner/bird", "hand/made"), ("hand/made", "OWNER/bird")):
         with pytest.raises(Invalid, match="here already"):
-            recipes.copy("owner/bird", name)
+            recipes.copy(source, name)
     with pytest.raises(Invalid, match="here already: hand/made"):  # short for another model than the base
         recipes.create(Recipe(name="crow", base="owner/bird"))
     recipes.copy("owner/bird", "bird")
     assert runtime.find("bird").name == "bird"
+    for name in ("owner/bird", "Bird:latest"):
+        recipes.copy(name, name)  # onto itself: nothing to do
+    assert runtime.names() == ["bird", "hand/made", "owner/bird"]
     assert list(home.glob(f"{FOLDER}/*.json")) != []
 
 
@@ -317,6 +330,7 @@ class TestFiles:
             recipes.create(Recipe(name="up"), files={"m.echo.json": upload(recipes, context=context)})
         assert runtime.metadata(runtime.find("up")).context == 12
         assert len(list((home / FOLDER / "files").iterdir())) == 1
+        assert len(list((home / FOLDER / "blobs").iterdir())) == 1
 
     @pytest.mark.parametrize("name", ASTRAY)
     def test_names_of_files_lead_nowhere_else(self, name: str, recipes: Derivations, home: Path) -> None:
@@ -335,11 +349,40 @@ class TestFiles:
             recipes.create(Recipe(name="up"), files={"m.bin": upload(recipes)})
         with pytest.raises(InvalidModel, match="not a whole JSON object"):
             recipes.create(Recipe(name="up"), files={"m.echo.json": upload(recipes, '{"format": "echo", ')})
+        for names in (("a.echo.json", "A.echo.json"), ("m", "m/x"), ("m/x/y", "M")):
+            with pytest.raises(Invalid, match="the name of several files, or of a folder too"):
+                recipes.create(Recipe(name="up"), files=dict.fromkeys(names, upload(recipes)))
         several = {f"{name}.echo.json": upload(recipes, name=name) for name in ("a", "b")}
         with pytest.raises(Invalid, match="several models"):
             recipes.create(Recipe(name="up"), files=several)
         assert recipes.all() == []
         assert list((home / FOLDER / "files").iterdir()) == []
+
+    def test_refusals_tell_no_place_on_the_disk(self, recipes: Derivations, home: Path) -> None:
+        """Clients read them."""
+        with pytest.raises(UnknownFormat) as unknown:
+            recipes.create(Recipe(name="up"), files={"m.bin": upload(recipes)})
+        assert str(unknown.value).startswith("no installed plugin recognises m.bin.")
+        (home / FOLDER / "files").rmdir()
+        (home / FOLDER / "files").write_text("no folder")
+        with pytest.raises(Unwritable) as full:
+            recipes.create(Recipe(name="up"), files={"m.echo.json": upload(recipes)})
+        for refusal in (unknown.value, full.value):
+            assert str(home) not in str(refusal.as_dict())
+
+    def test_an_adapter_never_goes_over_the_bytes_of_another(self, runtime: Runtime, recipes: Derivations) -> None:
+        """They are links to uploads: writing to one would change them all."""
+        one, two = upload(recipes, "an adapter"), upload(recipes, "another")
+        recipes.create(Recipe(name="tuned", base="owner/bird"), adapters={"a.gguf": one})
+        for name in ("more", "most"):
+            recipes.create(Recipe(name=name, base="tuned"), adapters={"a.gguf": two})
+        for name, told in (("tuned", ["an adapter"]), ("most", ["an adapter", "another"])):
+            paths = runtime.rule(runtime.find(name)).settings.options["lora"]
+            assert [Path(path).read_text() for path in paths] == told
+        assert recipes.blobs.path(one).read_text() == "an adapter"
+        with pytest.raises(Unwritable, match="File exists"):
+            derivation._link(recipes.blobs.path(two), recipes.blobs.path(one))
+        assert recipes.blobs.path(one).read_text() == "an adapter"
 
     def test_adapters_go_to_the_engine_as_an_option(self, runtime: Runtime, recipes: Derivations, home: Path) -> None:
         one, two = upload(recipes, "an adapter"), upload(recipes, "another")
@@ -394,18 +437,56 @@ class TestDeletion:
         recipes.delete("nemo")
         assert sorted(path.name for path in (home / "o" / "fish").glob("*.echo.json")) == ["b.echo.json"]
 
-    def test_what_a_person_put_there_is_hidden_but_never_deleted(
+    def test_what_a_person_put_there_is_never_deleted_nor_hidden(
         self, runtime: Runtime, recipes: Derivations, home: Path
     ) -> None:
-        with pytest.raises(NotOurs, match="where no pull put it") as refusal:
-            recipes.delete("hand/made")
-        assert "`anyform rm hand/made --force`" in refusal.value.hint
-        recipes.copy("hand/made", "mine")
-        assert recipes.delete("hand/made").hidden
-        assert runtime.names() == ["mine", "owner/bird"]
+        for _ in ("alone", "with a model that is made of it"):
+            with pytest.raises(NotOurs, match="where no pull put it") as refusal:
+                recipes.delete("hand/made")
+            assert "`anyform rm hand/made --force`" in refusal.value.hint
+            recipes.copy("hand/made", "mine")
+        assert runtime.names() == ["hand/made", "mine", "owner/bird"]
         recipes.delete("mine")
-        assert runtime.names() == ["hand/made", "owner/bird"]
         assert (home / "hand" / "made" / "crow.echo.json").exists()
+
+    def test_a_base_is_known_under_a_name_that_it_got_since(
+        self, runtime: Runtime, recipes: Derivations, home: Path
+    ) -> None:
+        """A variant that is the last of its name loses its own part of the name."""
+        folder = pulled(home, "o/fish", a={"name": "fish", "variant": "Q4"}, b={"name": "fish", "variant": "Q8"})
+        runtime.library.refresh()
+        for number in (4, 8):
+            recipes.copy(f"o/fish:Q{number}", f"nemo{number}")
+        assert recipes.delete("o/fish:Q8").hidden
+        assert recipes.delete("o/fish").hidden
+        assert runtime.names() == ["hand/made", "nemo4", "nemo8", "owner/bird"]
+        assert recipes.delete("nemo8").freed_bytes > 0
+        assert [path.name for path in folder.glob("*.echo.json")] == ["a.echo.json"]
+        assert recipes.delete("nemo4").freed_bytes > 0
+        assert not folder.exists()
+
+    def test_a_deleted_base_goes_when_the_last_made_of_it_is_made_of_another(
+        self, runtime: Runtime, recipes: Derivations, home: Path
+    ) -> None:
+        recipes.copy("owner/bird", "a")
+        recipes.delete("owner/bird")
+        recipes.create(Recipe(name="b", base="a"))
+        recipes.create(Recipe(name="a", base="hand/made"))
+        assert (home / "owner").exists()
+        recipes.copy("a", "b")
+        assert not (home / "owner").exists()
+        assert Recipes(home).hidden() == []
+        assert runtime.names() == ["a", "b", "hand/made"]
+
+    def test_a_record_that_cannot_be_read_keeps_the_files_of_all(
+        self, runtime: Runtime, recipes: Derivations, home: Path
+    ) -> None:
+        for name in ("a", "b"):
+            recipes.copy("owner/bird", name)
+        recipes.delete("owner/bird")
+        next((home / FOLDER).glob("b.*.json")).write_text("torn")
+        recipes.delete("a")
+        assert (home / "owner").exists()
 
     def test_a_pulled_model_that_nothing_needs_goes_with_its_files(
         self, runtime: Runtime, recipes: Derivations, home: Path
@@ -461,6 +542,38 @@ class TestDeletion:
         (home / "owner" / "bird" / "parrot.echo.json").rename(home / "owner" / "bird" / "moved.echo.json")
         runtime.library.refresh()
         assert runtime.find("mario").match.entry == "moved.echo.json"
+
+    def test_a_model_whose_name_is_like_its_bases_is_not_its_base(
+        self, runtime: Runtime, recipes: Derivations, home: Path
+    ) -> None:
+        write(home / "echo" / "heron" / "echo.json")
+        write(folder := home / "heron" / "echo.json")
+        runtime.library.refresh()
+        recipes.copy("heron", "mario")
+        folder.unlink()
+        runtime.library.refresh()
+        assert runtime.find("heron").name == "echo/heron"
+        with pytest.raises(ModelNotFound, match="made from heron, whose files are gone"):
+            runtime.find("mario")
+
+    def test_what_a_model_was_made_of_meanwhile_stays(self, runtime: Runtime, recipes: Derivations, home: Path) -> None:
+        base = runtime.find("owner/bird")
+        planned = derivation.considered(runtime, home, base)
+        theirs = derivation.of(runtime_of(home))
+        assert theirs is not None
+        theirs.copy("owner/bird", "b")
+        with pytest.raises(Overloaded, match="b was made of owner/bird just now"):
+            derivation.carry_out(runtime, home, base, planned)
+        assert said(runtime, "b")
+
+    def test_of_what_has_gone_meanwhile_nothing_is_made(
+        self, runtime: Runtime, recipes: Derivations, home: Path
+    ) -> None:
+        runtime.find("owner/bird")
+        (home / "owner" / "bird" / "parrot.echo.json").unlink()
+        with pytest.raises(ModelNotFound, match="owner/bird is not here"):
+            recipes.create(Recipe(name="mario", base="owner/bird"))
+        assert recipes.all() == []
 
     def test_removal_leaves_what_created_models_need_of_shared_files(
         self, runtime: Runtime, recipes: Derivations, home: Path

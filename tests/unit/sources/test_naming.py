@@ -217,6 +217,7 @@ def test_nothing_is_called_near_that_is_not() -> None:
     few = names(*(entry(name) for name in ("story", "tale", "poem")))
     assert few.missing("What").hint == "There is: poem, story, tale."
     assert few.missing("storry").hint == "Nearest: story."
+    assert names(converted("Q8_0")).missing("What").hint == "There is: o/r."  # once, by two names
     many = names(*(entry(f"story-{number}") for number in range(9)))
     assert many.missing("What").hint == "`anyform list` shows all that there are."
     assert many.near("What") == []

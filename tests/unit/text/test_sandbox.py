@@ -7,7 +7,7 @@ import time
 import pytest
 from jinja2.exceptions import SecurityError
 
-from anyform.text.sandbox import SECONDS, OverLimit, Sandbox
+from anyform.text.sandbox import LONGEST_WORD, SECONDS, OverLimit, RefusedByTemplate, Sandbox
 
 DOUBLING = "{%% set n = namespace(v=%s) %%}{%% for i in range(60) %%}%s{%% endfor %%}{{ n.v | length }}"
 
@@ -57,6 +57,35 @@ def test_loops_and_recursion_end(source: str) -> None:
         "{{ [1] | batch(10 ** 9, 'x') | list }}",
         "{{ [1] | tojson(indent=10 ** 9) }}",
         "{{ range(99999) | map('center', 9999) | join }}",
+        "{{ ('{0}' * 9999).format('a' * 10 ** 6) }}",
+        "{{ ('%(a)s' * 9999) % {'a': 'b' * 10 ** 6} }}",
+        "{{ ('%(a)s' * 9999) | format(a='b' * 10 ** 6) }}",
+        "{{ ('%s' * 99) | format(*[['a' * 10 ** 6]] * 99) }}",
+        "{{ 'a'.encode() * 10 ** 9 }}",
+        "{{ ('a' * 10 ** 6).encode().replace('a'.encode(), ('b' * 10 ** 6).encode()) }}",
+        "{{ 1 | round(-10 ** 9) }}",
+        "{{ 1.5 | round(10 ** 9, 'ceil') }}",
+        "{{ ('f' * 10 ** 6) | int(base=16) % 7 }}",
+        "{{ (1).from_bytes(('a' * 10 ** 6).encode(), 'big') % 7 }}",
+        "{{ 0x" + "f" * 3000 + " % 7 }}",
+        "{{ 7 // 0x" + "f" * 3000 + " }}",
+        "{{ 7 is divisibleby(0x" + "f" * 3000 + ") }}",
+        "{{ ([[1] * 99999] * 99) | sum(start=[]) }}",
+        "{{ ([{'a': [1] * 99999}] * 99) | sum('a', []) }}",
+        "{{ ('a' * 10 ** 6).rfind('ab' ~ 'a' * 10 ** 5) }}",
+        "{{ [['a' * 10 ** 6] * 99] }}",
+        "{{ [['a' * 10 ** 6] * 99] ~ '' }}",
+        "{{ [['a' * 10 ** 6] * 99] | tojson }}",
+        "{{ {'a': ['a' * 10 ** 6] * 99}.values() | upper }}",
+        "{{ raise_exception([['a' * 10 ** 6] * 99]) }}",
+        "{{ [['a' * 10 ** 6] * 99] | map('string') | first }}",
+        DOUBLING % ("3", "{% set n.v = n.v + n.v %}{% set n.v = n.v * n.v %}"),
+        "{% set n = namespace(v=1) %}{% for i in range(4200) %}{% set n.v = n.v + n.v %}{% endfor %}",
+        "{% set n = namespace(v=1) %}{% for i in range(4200) %}{% set n.v = n.v - -n.v %}{% endfor %}",
+        DOUBLING % ("[1]", "{% set n.v = [n.v, n.v] %}") + "{{ n }}",
+        DOUBLING % ("[1]", "{% set n.v = {1: n.v, 2: n.v} %}") + "{{ n.v | tojson }}",
+        "{% set a = namespace(v=[1]) %}{% set b = namespace(v=[1]) %}{% for i in range(60) %}"
+        "{% set a.v = [a.v, a.v] %}{% set b.v = [b.v, b.v] %}{% endfor %}{{ a.v == b.v }}",
         DOUBLING % ("'aaaa'", "{% set n.v = n.v ~ n.v %}"),
         DOUBLING % ("'aaaa'", "{% set n.v = n.v + n.v %}"),
         DOUBLING % ("[1]", "{% set n.v = n.v + n.v %}"),
@@ -105,6 +134,22 @@ def test_what_chat_templates_use_works() -> None:
     assert render("{% set l = [1] %}{% set _ = l.append(2) %}{{ l.pop() + l | length }}") == "3"
     assert render("{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f(1) }}{{ f('a') }}") == "<1><a>"
     assert render("  {% if true %}\n  x\n  {% endif %}\n") == "  x\n"
+    assert (
+        render("{{ '0x1f' | int(base=16) }} {{ 2.45 | round(1) }} {{ [[1], [2]] | sum(start=[]) }}") == "31 2.5 [1, 2]"
+    )
+    assert render("{{ [{'a': 1}, {'a': 2}] | sum('a') }} {{ 9 is divisibleby 3 }} {{ 7 // 2 - 1 }}") == "3 True 2"
+    assert (
+        render("{{ 'a b c'.rsplit(' ', 1) }} {{ '{} {b}'.format(1, b=2) }} {{ [1] == [1] }}") == "['a b', 'c'] 1 2 True"
+    )
+    assert render("{{ '%s-%s' % (1, 'x') }} {{ '%(a)s' % {'a': 1} }} {{ 1 < 2 < 3 }} {{ 'h' in messages[0] }}") == (
+        "1-x 1 True True"
+    )
+
+
+def test_a_long_refusal_is_cut() -> None:
+    with pytest.raises(RefusedByTemplate) as caught:
+        render("{{ raise_exception('a' * 10 ** 6) }}")
+    assert len(str(caught.value)) == LONGEST_WORD
 
 
 def test_a_large_conversation_is_no_attack() -> None:

@@ -467,7 +467,10 @@ def _arguments(schema: Mapping[str, Any], source: str) -> dict[str, Any]:
     """A value for each property: strings repeat the question."""
     plain = {"string": source, "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}, "null": None}
     properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
-    return {name: value.get("enum", [plain.get(str(value.get("type")))])[0] for name, value in properties.items()}
+    try:
+        return {name: value.get("enum", [plain.get(str(value.get("type")))])[0] for name, value in properties.items()}
+    except (AttributeError, LookupError, TypeError):
+        raise Invalid("The schema of a tool is no JSON schema.", "Give each of its properties a schema.") from None
 
 
 def _logprob(word: str, alternatives: int) -> TokenLogprob:

@@ -87,12 +87,21 @@ def add_offline(parser: ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """An argument that counts something: 1 or more."""
+    return _from(1, text)
+
+
+def natural(text: str) -> int:
+    """An argument that counts something of which there may be none."""
+    return _from(0, text)
+
+
+def _from(low: int, text: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise ArgumentTypeError(f"{text!r} is not a number from 1 up")
+        number = low - 1
+    if number < low:
+        raise ArgumentTypeError(f"{text!r} is not a number from {low} up")
     return number
 
 

@@ -1,4 +1,4 @@
-"""`anyform clean`: delete what pulls left unfinished, or everything that was pulled."""
+"""`anyform clean`: delete what pulls and uploads left unfinished, or everything that was pulled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def execute(args: Namespace) -> int:
     from anyform.sources import removal
 
     home = read_config(args).stores.home
-    found = list(removal.leftovers(home, args.all))
+    kept = removal.needed(home) if args.all else {}
+    found = list(removal.leftovers(home, args.all, kept))
     if found and not args.json:
         rows = [(one.repository, str(len(one.files)), size(one.size_bytes)) for one in found]
         table(errors(), HEAD, rows)
@@ -42,6 +43,9 @@ def execute(args: Namespace) -> int:
         return 1
     for one in found:
         removal.clean(home, one)
+    for repository, names in kept.items():
+        if (home / repository).is_dir():
+            errors().line(f"kept {repository}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} made of it")
     if args.json:
         document.show(found)
     else:

@@ -14,7 +14,7 @@ from anyform.contract.errors import Area, Category, Fault, Invalid
 
 CONNECT_S = 5.0
 ELSEWHERE = ("unknown_url", "method_not_supported")
-"""Codes of OpenAI's form for what a port does not serve."""
+"""Codes of OpenAI's form for what a port does not serve; other forms have none."""
 
 
 class ServerAbsent(Fault):
@@ -104,7 +104,7 @@ class Client:
         error = answer.get("error") if isinstance(answer, dict) else None
         if status < 400 and isinstance(answer, dict) and set(answer) != {"error"}:
             return answer
-        if isinstance(error, dict) and error.get("message") and error.get("code") not in ELSEWHERE:
+        if isinstance(error, dict) and error.get("message") and error.get("code", ELSEWHERE[0]) not in ELSEWHERE:
             raise _refused(error)
         raise ServerRefused(
             f"{self.url} answered {status}, which is not anyform's.",

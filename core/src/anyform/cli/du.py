@@ -49,7 +49,7 @@ def execute(args: Namespace) -> int:
     for source, taken in sums.items():
         terminal.line(f"{source}: {size(taken)}")
     if incomplete:
-        terminal.line(f"incomplete pulls: {size(incomplete)} (`anyform clean` deletes them)")
+        terminal.line(f"incomplete pulls and uploads: {size(incomplete)} (`anyform clean` deletes them)")
     terminal.line(f"free: {size(free)}")
     return 0
 

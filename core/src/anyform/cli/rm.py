@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anyform.cli import document
@@ -17,7 +16,6 @@ from anyform.contract.errors import Invalid
 from anyform.kernel.units import size
 
 if TYPE_CHECKING:
-    from anyform.kernel.entry import Entry
     from anyform.sources.removal import Form, Removal
 
 
@@ -48,7 +46,7 @@ def execute(args: Namespace) -> int:
         if chosen is None and len(forms) > 1 and not (found.hidden or args.yes or _agreed(entry.name, forms)):
             errors().line("nothing was deleted")
             return 1
-        derivation.carry_out(runtime, home, entry, found, owned=found.hidden and _is_deletable(home, entry, args.force))
+        derivation.carry_out(runtime, home, entry, found)
     return _told(args, found, chosen.format if chosen else "", "")
 
 
@@ -68,17 +66,6 @@ def _told(args: Namespace, found: Removal, form: str, base: str) -> int:
     for one in found.shared:
         terminal.line(f"kept {one}: another model, or another form of it, needs it")
     return 0
-
-
-def _is_deletable(home: Path, entry: Entry, force: bool) -> bool:
-    """Whether the files of *entry* may go once nothing needs them."""
-    from anyform.sources import removal
-
-    try:
-        removal.considered(home, entry, (), force)
-    except removal.NotOurs:
-        return False
-    return True
 
 
 def _chosen(name: str, forms: Sequence[Form], wanted: str) -> Form:

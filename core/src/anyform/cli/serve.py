@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from anyform.cli.arguments import add_library, add_offline, add_settings, positive, read_config
+from anyform.cli.arguments import add_library, add_offline, add_settings, natural, read_config
 from anyform.cli.greeting import EVERYWHERE, announce
 from anyform.cli.opening import opened, with_own
 from anyform.cli.pulling import pulls_of
@@ -45,7 +46,7 @@ def configure(parser: ArgumentParser) -> None:
         metavar="[HOST:]PORT[=DIALECT,…]",
         help="listen there too, and speak these alone (11434=ollama_api,openai); DIALECT: at its customary port",
     )
-    parser.add_argument("--queue", type=positive, metavar="N", help="requests that may wait for a model")
+    parser.add_argument("--queue", type=natural, metavar="N", help="requests that may wait for a model; 0: none")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="H", help="a further name that clients may use"
     )
@@ -87,7 +88,7 @@ def listener(text: str) -> Listener:
     try:
         return read(text)
     except Invalid as wrong:
-        raise ArgumentTypeError(f"{wrong.message.rstrip('.')}. {wrong.hint}") from None
+        raise ArgumentTypeError(f"{wrong.message} {wrong.hint}".rstrip(".")) from None
 
 
 def _configured(args: Namespace) -> Config:
@@ -110,10 +111,8 @@ def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
 
     _check(runtime, config)
     _check_default(runtime, config)
-    _warn_of_others(config.server)
     if preload:
-        for sock in server.Server(runtime, config.server).listen():
-            sock.close()
+        server.check(runtime, config.server)
         _preload(runtime)
     places: list[Place] = []
     pulls = pulls_of(config, runtime)
@@ -124,12 +123,21 @@ def _serve(runtime: Runtime, config: Config, preload: bool) -> None:
             config.server.host,
             config.server.port,
             config.server,
-            ready=lambda url: announce(output(), runtime, config.server, places),
+            ready=lambda url: _greet(runtime, config.server, places),
             pulls=pulls,
             places=places.extend,
         )
     finally:
         pulls.close()
+
+
+def _greet(runtime: Runtime, config: HttpConfig, places: list[Place]) -> None:
+    """Say that it serves; it goes on serving where nobody reads that to its end."""
+    _warn_of_others(config)
+    try:
+        announce(output(), runtime, config, places)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _warn_of_others(config: HttpConfig) -> None:

@@ -13,8 +13,6 @@ cancelling, refusals and limits are the server's.
 from anyform.contract.events import Done, Event, Progress, Reasoning, Text, ToolCall, Usage, Vector
 from anyform.dialect.server import NDJSON, Server, server
 from anyform.dialect.table import Field, Resource
-from anyform.http.body import NotJson
-from anyform.http.body import parse as parse_body
 from anyform.http.chat import read as read_chat
 from anyform.http.chat import template as read_template
 from anyform.http.completion import read as read_completion
@@ -45,10 +43,10 @@ from anyform.http.responseinput import conversation as read_items
 from anyform.http.responsereply import Whole as WholeResponse
 from anyform.http.responsereply import Wish
 from anyform.http.responsestore import Link, Store
-from anyform.http.service import Body
+from anyform.http.service import LISTED, Body
 from anyform.http.shorten import shortened
 from anyform.kernel.entry import Entry
-from anyform.kernel.residence import Loaded, Resident
+from anyform.kernel.residence import Resident
 from anyform.kernel.rule import Rule
 from anyform.kernel.runtime import Runtime, Use
 from anyform.sources.derived import Derived
@@ -69,12 +67,11 @@ __all__ = [
     "Fields",
     "Head",
     "JSON",
+    "LISTED",
     "Link",
-    "Loaded",
     "Media",
     "Missing",
     "NDJSON",
-    "NotJson",
     "NotSupported",
     "Progress",
     "PullState",
@@ -108,7 +105,6 @@ __all__ = [
     "headers_of",
     "logprob",
     "mistyped",
-    "parse_body",
     "read_chat",
     "read_completion",
     "read_embedding",

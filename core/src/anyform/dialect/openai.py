@@ -36,7 +36,11 @@ _FORMS = (
     heeded("json_schema", "a schema alone; not OpenAI's", wrong=5),
     _GRAMMAR,
 )
-_EFFORT = heeded("reasoning_effort", "`none`: no thinking; others: thinking, as the template has it", "low", "hard")
+_THINKS = (
+    "`none`: no thinking; others: thinking, as the template has it; a model that was not taught to think answers "
+    "without, and nothing tells it"
+)
+_EFFORT = heeded("reasoning_effort", _THINKS, "low", "hard")
 _TEMPLATE = (
     heeded("chat_template", "Jinja, in the place of the model's own; not OpenAI's", "{{ messages }}", 5),
     heeded("chat_template_kwargs", "variables of the chat template; not OpenAI's", {"a": 1}, 5),
@@ -200,7 +204,7 @@ _RESPONSE = Resource(
         ),
         heeded("parallel_tool_calls", "", False, "no"),
         ignored("max_tool_calls", "it counts calls of tools that the server runs, and there are none", 3, -1),
-        heeded("reasoning.effort", "`none`: no thinking; others: thinking, as the template has it", "low", "hard"),
+        heeded("reasoning.effort", _THINKS, "low", "hard"),
         ignored("reasoning.summary", "what was thought comes in full", "auto", "long"),
         ignored("reasoning.generate_summary", "the same, older", "auto", "long"),
         heeded("reasoning_effort", "`reasoning.effort`, where that is not said", "low", "hard"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from starlette.requests import Request
 from starlette.responses import Response
 
-from anyform.contract.errors import Fault, ModelNotFound, RefusedRequest
+from anyform.contract.errors import Fault, ModelNotFound, RefusedRequest, Unsupported
 from anyform.contract.hooks import Routes
 from anyform.contract.jobs import Job
+from anyform.contract.model import Stop
 from anyform.http import body, count
 from anyform.http.dialect import Dialect
-from anyform.http.service import is_name
+from anyform.http.service import is_name, route_of
 from anyform.kernel.runtime import Use
-from anyform.sources import derivation, hubname
+from anyform.sources import derivation, hubname, quantization
 from anyform.sources.hubpull import Wish
 from anyform.sources.suggestion import gathered
 
 if TYPE_CHECKING:
-    from anyform.http.reply import Ask
     from anyform.http.responsestore import Store
     from anyform.http.service import Body, Ruled, Service
     from anyform.kernel.entry import Entry
@@ -77,7 +77,7 @@ class Server:
         try:
             yield
         except Fault as refusal:
-            self._service.metrics.refused(request.url.path, refusal)
+            self._service.metrics.refused(route_of(request), refusal)
             raise
 
     async def answer(self, request: Request, given: Body, read: Ruled, dialect: Dialect) -> Response:
@@ -89,17 +89,17 @@ class Server:
         with self._counting(request):
             return await self._service.translate(request, given, read, dialect)
 
-    async def understand(self, given: Body, read: Ruled) -> Ask:
-        """What a request whose body is *given* wants, where that is not answered as `answer` does: see `count`."""
-        return await self._service.understand(given, read)
-
     async def find(self, model: str) -> Entry:
         """The library's entry for a name, pulled first where requests may do that. Raises ModelNotFound."""
         return await self._service.find(model)
 
-    async def count(self, ask: Ask) -> int:
-        """How many tokens the prompt of *ask* has for its model, which is loaded for that; nothing is generated."""
-        return await count.count(self._service, ask)
+    async def count(self, request: Request, given: Body, read: Ruled) -> int:
+        """How many tokens the prompt of a request has whose body is *given*, as `answer` would read it. Its model is
+        loaded for that; nothing is generated.
+        """
+        with self._counting(request):
+            ask = await self._service.understand(given, read)
+            return await self._service.attended(request, count.count(self._service, ask))
 
     async def load(self, model: str, use: Use | None = None, job: Job | None = None) -> Entry:
         """Load *model*, if it is not, or is loaded otherwise than *use* asks, or *job*: a task, with its context."""
@@ -153,6 +153,30 @@ class Server:
                 'Start it with "anyform" among the sources in [models] of the settings file.',
             )
         return made
+
+    async def quantizer(self, form: str, is_now: str, kind: str) -> Callable[[Path], Awaitable[str]]:
+        """What makes a file of the format *form* and the quantization *is_now* (empty: unknown) into a new upload that
+        is *kind*: path -> digest. It takes minutes, and ends with who waits for it; raises QuantizingFailed, DiskFull.
+
+        Raises Unsupported where nothing installed does that.
+        """
+        maker = await self.quick(quantization.quantizer, form)
+        if maker is None or kind not in maker.MAKES:
+            made = f"; but {', '.join(maker.MAKES)}" if maker else ""
+            raise Unsupported(f"nothing here makes a model of the format {form or 'unknown'} {kind}{made}.")
+        if is_now and is_now not in maker.READS:
+            raise Unsupported(
+                f"a model that is {is_now} is not made {kind}; one that is {' or '.join(maker.READS)} is."
+            )
+
+        async def quantized(source: Path) -> str:
+            stop = Stop()
+            try:
+                return await self.slow(quantization.quantized, maker, source, kind, self.recipes.blobs, stop)
+            finally:
+                stop.set()
+
+        return quantized
 
     async def pieces(self, request: Request) -> AsyncIterator[bytes]:
         """A body of any size, as it comes. Raises WrongEncoding, BodyLate."""

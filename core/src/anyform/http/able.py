@@ -23,7 +23,8 @@ VERBS = {Image.task: "make pictures", EditImage.task: "edit pictures", VaryImage
 def told(runtime: Runtime, refusal: Unsupported, task: str) -> Unsupported:
     """*refusal* of a model that does not do *task*, with the models here that do."""
     names, shown = _shown(runtime, task)
-    hint = f"Models here that do: {shown}." if names else f"No model here does {task}."
+    none = f"None here can {VERBS[task]}." if task in VERBS else f"No model here does {task}."
+    hint = f"Models here that do: {shown}." if names else none
     return Unsupported(refusal.message, hint, suggestions=refusal.suggestions, **refusal.details, able=names)
 
 

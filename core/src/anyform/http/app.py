@@ -156,6 +156,11 @@ def _face(service: Service, installed: Installed, sockets: speechsocket.Sockets,
 async def _lifespan(service: Service, app: FastAPI) -> AsyncIterator[None]:
     await service.threads.quick(service.gallery.sweep)
     yield
+    close(service)
+
+
+def close(service: Service) -> None:
+    """The end of what serves."""
     service.gallery.close()
     service.metrics.close()
     service.close()

@@ -10,6 +10,7 @@ from anyform.contract.errors import Fault, ModelNotFound
 from anyform.http import able
 from anyform.http.fields import Missing
 from anyform.kernel.rule import Rule
+from anyform.sources.library import recipes_of
 
 if TYPE_CHECKING:
     from anyform.http.bridge import Threads
@@ -36,6 +37,9 @@ class Defaults:
         """*model*: for requests that name none; empty: they are refused."""
         self._runtime, self._threads, self._model = runtime, threads, model
         self._rules: dict[str, Rule] = {}
+        self._recipes = recipes_of(runtime.library)
+        self._stamp = ""
+        """Of the recipes, as they were when rules were last looked up."""
 
     async def over(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """*body*, completed. A name that means nothing is left for the reader of the body to refuse."""
@@ -49,23 +53,29 @@ class Defaults:
         if not isinstance(model, str):
             return dict(body), Rule()
         rule = self._rules.get(model)
-        if rule is None:
+        if rule is None or self._is_stale():
             rule = await self._threads.quick(self._rule, model)
         return {**body, "model": model}, rule
 
+    def _is_stale(self) -> bool:
+        """Whether another process may have changed recipes; looking a name up tells then. One call of the system."""
+        return self._recipes is not None and (not self._stamp or self._stamp != self._recipes.stamp())
+
     def _rule(self, model: str) -> Rule:
         """Of a name that means nothing, which may change, an empty one; others are remembered."""
+        rules, stamp = self._rules, self._recipes.stamp() if self._recipes is not None else ""
         try:
             rule = self._runtime.rule(self._runtime.find(model))
         except Fault:
             return Rule()
-        if len(self._rules) < KNOWN:
-            self._rules[model] = rule
+        self._stamp = stamp
+        if len(rules) < KNOWN:
+            rules[model] = rule
         return rule
 
     def forget(self) -> None:
-        """Names may mean other models now."""
-        self._rules.clear()
+        """Names may mean other models now. Who reads a rule just now puts it where nobody looks any more."""
+        self._rules = {}
 
 
 def usual(runtime: Runtime, default: str, task: str) -> str:

@@ -99,8 +99,12 @@ class Dialects:
         return nearest if nearest.has(path) else self.first
 
     def unknown(self, method: str, path: str, served: bool = False) -> Response | None:
-        """What the first dialect answers where nothing serves, if it has its own word. *served*: other methods are."""
+        """What the first dialect answers where nothing serves, if it has its own word. *served*: other methods are;
+        then only where the path is its own, or where it has a word for just that.
+        """
         first = self.first
+        if served and first.wrong_method is None and self.of(path) is not first:
+            return None
         ask = first.wrong_method if served and first.wrong_method is not None else first.unknown
         return ask(method, path)
 

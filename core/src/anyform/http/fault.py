@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -157,17 +158,32 @@ class Told(Fault):
     category, area, severity = Category.INVALID, Area.REQUEST, Severity.INFO
 
 
-def from_status(code: int, method: str, path: str, said: str = "") -> Fault:
-    """The fault for a status that the router itself gave, or a plugin's resource, which *said* why."""
+def from_status(
+    code: int, method: str, path: str, said: str = "", spoken: Sequence[str] = (), owner: str = "openai"
+) -> Fault:
+    """The fault for a status that the router itself gave, or a plugin's resource, which *said* why. *spoken*: the
+    dialects of the port; empty: all. *owner*: the one that has the path.
+    """
     if said:
         told: Fault = (Told if code < 500 else Internal)(said)
         told.status = code  # type: ignore[attr-defined]
         return told
     if code == 404:
-        return UnknownRoute(f"Invalid URL ({method} {path}).", "The OpenAI resources are under /v1.")
+        return UnknownRoute(f"Invalid URL ({method} {path}).", _where(path, spoken, owner))
     if code == 405:
         return WrongMethod(f"Not allowed to {method} on {path}.", "Perhaps you meant to use a different HTTP method?")
     phrase = HTTPStatus(code).phrase if code in HTTPStatus.__members__.values() else "?"
     made = Internal(f"{code} {phrase}: {method} {path}.")
     made.status = code  # type: ignore[attr-defined]
     return made
+
+
+def _where(path: str, spoken: Sequence[str], owner: str) -> str:
+    """What to do about a path that nothing serves."""
+    if path.startswith("/v1/v1/"):
+        return "It has /v1 twice: leave it out of the client's base URL."
+    if owner not in ("openai", "anyform"):
+        return f"{owner} has no such resource."
+    if spoken and "openai" not in spoken:
+        return f"Spoken at this port: {', '.join(spoken)}."
+    return "The OpenAI resources are under /v1."

@@ -30,6 +30,8 @@ class Upload:
     media_type: str = ""
 
 
+LARGEST = 2**63 - 1
+"""Integers beyond are told apart by no engine, and are too large for floats to calculate with."""
 KINDS: dict[type, str] = {
     Written: "a string",
     Upload: "a file",
@@ -142,7 +144,7 @@ class Fields:
         return value
 
     def integer(self, *names: str, low: float | None = None, high: float | None = None) -> int | None:
-        """An integer within low..high; 4.0 is one."""
+        """An integer within low..high, and within what 64 bits hold; 4.0 is one."""
         name, value = self.find(*names)
         if value is None:
             return None
@@ -152,7 +154,7 @@ class Fields:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             mistyped(self.path(name), "an integer", value)
-        self._within(name, value, low, high)
+        self._within(name, value, -LARGEST - 1 if low is None else low, LARGEST if high is None else high)
         return value
 
     def number(self, *names: str, low: float | None = None, high: float | None = None) -> float | None:

@@ -48,7 +48,9 @@ def add(app: FastAPI, dialects: Dialects) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return refused(request, fault.unforeseen(error))
+        made = refused(request, fault.unforeseen(error))
+        made.headers["connection"] = "close"  # which the server does, as the error goes on to it: for its log
+        return made
 
 
 def _routed(request: Request, error: HTTPException, dialects: Dialects) -> Response:
@@ -60,8 +62,11 @@ def _routed(request: Request, error: HTTPException, dialects: Dialects) -> Respo
     if absence is not None:
         return dialects.of(path).refusal(absence)
     made = dialects.unknown(method, path, status == 405) if status in (404, 405) else None
-    by = dialects.first if status == 404 else dialects.of(path)
-    return made or by.refusal(fault.from_status(status, method, path))
+    if made is not None:
+        return made
+    nearest = dialects.of(path)
+    owner = nearest.name if nearest.has(path) else OPENAI
+    return nearest.refusal(fault.from_status(status, method, path, spoken=dialects.wanted, owner=owner))
 
 
 def _said(error: HTTPException) -> str:

@@ -71,6 +71,15 @@ class Writer(Protocol):
         """The rest of the body, once each job is done."""
 
 
+class Shorter(Protocol):
+    """Leaves out the beginning of a request."""
+
+    def __call__(self, weight: float = 0) -> Ask | None:
+        """The same with a turn less, or with as many less as have *weight*: see `shorten.shortened`; None when there is
+        none to leave out.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ask:
     """A request, understood."""
@@ -93,12 +102,13 @@ class Ask:
     """Whether how far it is goes to the readers of /runtime/events."""
     use: Use | None = None
     """How long its model stays, and the like; None: as the body's `keep_alive` says."""
-    shorter: Callable[[], Ask | None] | None = None
-    """Asked for where the prompt is over the context and the client lets it be cut: the same with one message less;
-    None when there is none to leave out.
-    """
+    shorter: Shorter | None = None
+    """Called where the prompt is over the context, if the client lets it be cut."""
     cut: int = 0
     """How many messages were left out so far."""
+    uncut: str = ""
+    """What its client is told of cutting, where the prompt is over the context and is not cut, or no more; a sentence.
+    """
     informed: bool = False
     """Whether its writer tells of the loaded model: `Course.loaded` and `plan`."""
 

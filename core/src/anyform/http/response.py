@@ -41,6 +41,8 @@ REFUSED = {
     "moderation": "Nothing here moderates.",
 }
 """Fields whose being ignored would change what an answer is, with what to do instead."""
+ASK = "'truncation': 'auto' leaves out the oldest turns; the last one is never cut."
+LAST = "The oldest turns are left out, as 'truncation': 'auto' asks; the last one is never cut."
 
 
 def read(body: Mapping[str, Any], media: Media, rule: Rule, store: Store) -> Ask:
@@ -70,7 +72,7 @@ def read(body: Mapping[str, Any], media: Media, rule: Rule, store: Store) -> Ask
         return Stream(head, wish) if stream else Whole(head, wish)
 
     ask = Ask(model=model, jobs=(job,), writer=writer, stream=stream, prompt="input", spelt=SPELT)
-    return _cut(ask) if told["truncation"] == "auto" else ask
+    return _cut(ask) if told["truncation"] == "auto" else replace(ask, uncut=ASK)
 
 
 SPELT = {"max_tokens": "max_output_tokens", "messages": "input", "response_format": "text.format"}
@@ -95,15 +97,15 @@ def _messages(
 def _cut(ask: Ask) -> Ask:
     """*ask*, whose oldest messages may be left out."""
 
-    def shorter() -> Ask | None:
+    def shorter(weight: float = 0) -> Ask | None:
         job = ask.jobs[0]
-        messages = shortened(job.messages) if isinstance(job, Chat) else None
+        messages = shortened(job.messages, weight) if isinstance(job, Chat) else None
         if messages is None or not isinstance(job, Chat):
             return None
         gone = len(job.messages) - len(messages)
         return _cut(replace(ask, jobs=(replace(job, messages=messages),), cut=ask.cut + gone))
 
-    return replace(ask, shorter=shorter)
+    return replace(ask, shorter=shorter, uncut=LAST)
 
 
 def _job(fields: Fields) -> Chat:

@@ -15,7 +15,7 @@ from anyform.http.dialect import OWN
 from anyform.http.fields import Fields, NotSupported, Written, wrong
 from anyform.http.media import Media
 from anyform.http.reply import JSON, Ask
-from anyform.http.responsestore import Link, item_ids, item_kind
+from anyform.http.responsestore import Link, item_id, item_ids, item_kind
 from anyform.kernel.rule import Rule
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 PAGE, LONGEST = 20, 100
 """Items of a list: usual and most."""
-LARGE = 32 * 1024
-"""Bytes of a conversation that is kept from which on it is not read on the event loop."""
 
 
 class NotCancellable(Invalid):
@@ -47,7 +45,8 @@ class Responses:
         """How many tokens the input has. What only shapes the answer does not matter here."""
         service = self._service
         ask = await service.understand(await self._given(request), self._brief)
-        return JSONResponse({"object": "response.input_tokens", "input_tokens": await count.count(service, ask)})
+        tokens = await service.attended(request, count.count(service, ask))
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
     def _brief(self, values: Mapping[str, Any], media: Media, rule: Rule) -> Ask:
         return self._read({**values, "stream": None, "stream_options": None, "store": False}, media, rule)
@@ -56,10 +55,8 @@ class Responses:
         """The body, which is large where the conversation is that it goes on from."""
         given = await self._service.parsed(request)
         before, items = given.values.get("previous_response_id"), given.values.get("input")
-        link = self._service.responses.get(before) if isinstance(before, str) else None
-        kept = sum(at.bytes for at in link.chain()) if link else 0
         named = isinstance(items, list) and any(isinstance(item, dict) and "id" in item for item in items)
-        return given._replace(large=given.large or kept > LARGE or named)
+        return given._replace(large=given.large or named or self._service.responses.large(before))
 
     async def one(self, request: Request) -> Response:
         link = self._link(request)
@@ -113,14 +110,18 @@ def page(link: Link, limit: int, newest: bool, after: str | None) -> dict[str, A
 
 
 def everything(link: Link) -> list[dict[str, Any]]:
-    """All items that the answer *link* goes on from, in their whole form, with ids."""
-    items: list[dict[str, Any]] = []
+    """All items that the answer *link* goes on from, in their whole form, with ids; no two have the same, or who lists
+    them page by page would go round in circles.
+    """
+    items: dict[str, dict[str, Any]] = {}
     for one in link.chain():
         brought = one.brought()
-        items += [full(item, own) for item, own in zip(brought, item_ids(one.key, "i", brought), strict=True)]
+        for at, (item, own) in enumerate(zip(brought, item_ids(one.key, "i", brought), strict=True)):
+            free = item_id(item_kind(item), one.key, "i", at) if own in items else own
+            items[free] = full(item, free)
         if one is not link:
-            items += one.output()
-    return items
+            items |= {item["id"]: item for item in one.output()}
+    return list(items.values())
 
 
 def full(item: Mapping[str, Any], own: str) -> dict[str, Any]:

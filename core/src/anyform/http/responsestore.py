@@ -21,6 +21,8 @@ from anyform.http.media import size
 
 MOST = 10_000
 """Responses that are kept at the most, however small."""
+LARGE = 32 * 1024
+"""Bytes of a conversation from which on it is not read on the event loop."""
 OVERHEAD_BYTES = 1024
 """What one takes beside its text, about."""
 PREFIX = "resp_"
@@ -132,6 +134,11 @@ class Store:
                 link.used = self._clock()
                 self._links.move_to_end(link.key)
             return link
+
+    def large(self, response_id: object) -> bool:
+        """Whether the conversation up to that response takes so long to read that a thread has to."""
+        link = self.get(response_id) if isinstance(response_id, str) else None
+        return link is not None and sum(at.bytes for at in link.chain()) > LARGE
 
     def need(self, response_id: str) -> Link:
         """`get`, or ResponseNotFound."""

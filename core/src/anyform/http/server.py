@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -71,6 +72,16 @@ def serve(
         server.run([opened.enter_context(sock) for sock in server.listen()])
 
 
+def check(runtime: Runtime, config: HttpConfig) -> None:
+    """Raise what would keep `serve` from beginning: CannotListen, Invalid."""
+    server = Server(runtime, config)
+    try:
+        for sock in server.listen():
+            sock.close()
+    finally:
+        app.close(server.service)
+
+
 def open_all(listeners: Sequence[Listener]) -> list[socket.socket]:
     """A listening socket for each; the first is the main one. Raises CannotListen, with none left open, and Invalid for
     two at one place.
@@ -80,7 +91,7 @@ def open_all(listeners: Sequence[Listener]) -> list[socket.socket]:
     try:
         for at, one in enumerate(listeners):
             names = ", ".join(one.dialects) or "all dialects"
-            opened.append(listen(one.host, one.port or 0, f", the listener for {names}" if at else ""))
+            opened.append(listen(one.host, one.port or 0, f", the listener for {names}" if at else "", opened))
     except CannotListen:
         for sock in opened:
             sock.close()
@@ -88,8 +99,10 @@ def open_all(listeners: Sequence[Listener]) -> list[socket.socket]:
     return opened
 
 
-def listen(host: str, port: int, further: str = "") -> socket.socket:
-    """A listening socket. Raises CannotListen with one line that says why. *further*: which further listener it is."""
+def listen(host: str, port: int, further: str = "", ours: Sequence[socket.socket] = ()) -> socket.socket:
+    """A listening socket. Raises CannotListen with one line that says why. *further*: which further listener it is.
+    *ours*: those before it.
+    """
     if not 0 <= port <= 65535:
         raise CannotListen(f"{port} is no port.", "Choose one from 1 to 65535, or 0 for any free one.")
     try:
@@ -105,7 +118,7 @@ def listen(host: str, port: int, further: str = "") -> socket.socket:
     except OSError as error:
         sock.close()
         told = f"cannot listen on {host} port {port}{further}: {error.strerror or error}."
-        raise CannotListen(told, _hint(further)) from None
+        raise CannotListen(told, _hint(error, further, address, ours)) from None
     return sock
 
 
@@ -117,9 +130,19 @@ def _own(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
-def _hint(further: str) -> str:
+def _hint(error: OSError, further: str, address: tuple[Any, ...], ours: Sequence[socket.socket]) -> str:
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "This machine has no such address: use one of its own, 127.0.0.1, or 0.0.0.0 for all."
     how = "with --listen or in [[server.listeners]]" if further else "with --port"
+    rival = next((sock for sock in ours if _meet(sock.getsockname(), address)), None)
+    if rival is not None:
+        return f"This server itself listens there, at {rival.getsockname()[0]}: choose another port {how}."
     return f"Stop what listens there, or choose another port {how}."
+
+
+def _meet(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    """Whether two addresses cannot be listened on at once."""
+    return bool(one[1] == other[1]) and (one[0] == other[0] or not {one[0], other[0]}.isdisjoint(("0.0.0.0", "::")))
 
 
 class Server(uvicorn.Server):

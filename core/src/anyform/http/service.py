@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,9 +53,12 @@ if TYPE_CHECKING:
     from anyform.kernel.runtime import Runtime
     from anyform.sources.hubpulls import Pulls
 
+T = TypeVar("T")
 Read = Callable[[Mapping[str, Any], Media], reply.Ask]
 Ruled = Callable[[Mapping[str, Any], Media, Rule], reply.Ask]
 """Reads a body of another dialect, in which the model's rule has no names: it heeds that itself."""
+Less = Callable[[reply.Ask, ContextExceeded], Awaitable[reply.Ask]]
+"""Makes a request whose prompt was over the context shorter."""
 LARGE = 32 * 1024
 """Bytes from which on a body is parsed, and its job sent to a worker, outside of the event loop."""
 LISTED = "Model names are listed under /v1/models."
@@ -94,15 +97,17 @@ class Service:
         self.responses = Store(config.responses_bytes, config.responses_keep_s)
         self.defaults = Defaults(runtime, self.threads, config.default_model)
         self._names: dict[str, str] = {}
-        self.metrics = Metrics(runtime, self.gate, self._names)
-        self.running: set[asyncio.Task[None]] = set()
+        self._labels: dict[str, str] = {}
+        """The same, of names that meant something else before too: requests for these may still run."""
+        self.metrics = Metrics(runtime, self.gate, self._labels)
+        self.running: set[asyncio.Task[Any]] = set()
         self.close = runtime.news.listen(self._hear)
         """To be called at the end."""
 
     def _hear(self, item: Item) -> None:
         """In the thread in which it happens."""
         if item.kind == CHANGED:
-            self._names.clear()
+            self._names = {}  # and not cleared: who looks a name up just now still puts it into the old ones
             self.defaults.forget()
 
     def stop(self) -> None:
@@ -150,6 +155,14 @@ class Service:
         ask, _ = await self._read(values, lambda values, media: read(values, media, rule), given.large)
         return ask
 
+    async def attended(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+        """The result of *work*, which ends early with its client, who hangs up, and with the server."""
+        task = asyncio.create_task(work)
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+        await until_hangup(task, request.receive)
+        return await task
+
     async def _read(self, values: Mapping[str, Any], read: Read, large: bool) -> tuple[reply.Ask, bool]:
         """The request, understood, and whether its job is too large for the event loop."""
         media = Media(self.config.media_bytes, self.fetcher)
@@ -172,12 +185,12 @@ class Service:
         ask, large = await self._read(values, read, large)
         use = ask.use or Use(keep_alive_s=Fields(values).duration("keep_alive"))
         head = reply.head(ask.model, origin(request.scope), course)
-        meter = self.metrics.begin(request.url.path, ask.model)
+        meter = self.metrics.begin(route_of(request), ask.model)
         return Reply(self, ask, use, meter, head, large, TYPED if ask.typed else dialect)
 
     def pass_on(self, ask: reply.Ask, key: str, events: Sequence[Event]) -> None:
         """Tell the readers of /runtime/events how far the request *key* is."""
-        model = self._names.get(ask.model, "")
+        model = self._labels.get(ask.model, "")
         for event in events:
             if isinstance(event, Progress) and event.stage == "queue":
                 self.watchers.pass_on("queued", model, request=key, position=event.total)
@@ -199,11 +212,12 @@ class Service:
 
     async def _canonical(self, model: str) -> str:
         """The name of the line for *model*. One that was found before is not looked up: opening does that."""
-        known = self._names.get(model)
+        names = self._names
+        known = names.get(model)
         if known is None:
             known = (await self.find(model)).name
-            if len(self._names) < NAMES:
-                self._names[model] = known
+            if len(self._labels) < NAMES or model in self._labels:
+                names[model] = self._labels[model] = known
         return known
 
     async def _named(self, ask: reply.Ask) -> str:
@@ -243,9 +257,11 @@ class Service:
 
     @asynccontextmanager
     async def events(
-        self, ask: reply.Ask, use: Use, large: bool, course: reply.Course | None = None
+        self, ask: reply.Ask, use: Use, large: bool, course: reply.Course | None = None, less: Less | None = None
     ) -> AsyncIterator[bridge.Source]:
-        """The events of *ask*, once its turn has come. Leaving cancels what still runs. *course*: is told of it."""
+        """The events of *ask*, once its turn has come. Leaving cancels what still runs. *course*: is told of it.
+        *less*: shortens it where its prompt is over the context, without another turn in the line.
+        """
         name = await self._named(ask)
         with self.gate.place(name) as place:
             holding = partial(self._open, ask, use)
@@ -260,11 +276,11 @@ class Service:
                     source = bridge.Merged(model, ask.jobs, 1 + place.more(len(ask.jobs) - 1), self.threads)
                 else:
                     try:
-                        source = await bridge.begin(model, ask.jobs[0], self.threads, large)
+                        source = await self._begin(model, ask, large, less)
                     except WorkerDied:  # found dead before it accepted anything: a new one may try
                         model.close()
                         model = await place.open(holding, _let_go)
-                        source = await bridge.begin(model, ask.jobs[0], self.threads, large)
+                        source = await self._begin(model, ask, large, less)
                 try:
                     yield source
                 finally:
@@ -272,10 +288,24 @@ class Service:
             finally:
                 model.close()
 
+    async def _begin(self, model: LoadedModel, ask: reply.Ask, large: bool, less: Less | None) -> bridge.Source:
+        while True:
+            try:
+                return await bridge.begin(model, ask.jobs[0], self.threads, large)
+            except ContextExceeded as over:
+                if less is None:
+                    raise
+                ask = await less(ask, over)
+
 
 def _resident(runtime: Runtime, name: str) -> tuple[Loaded | None, Plan | None]:
     at = next((one for one in runtime.pool.residents() if one.name == name), None)
     return (None, None) if at is None or at.held is None else (loaded(at), at.held.plan)
+
+
+def route_of(request: Request) -> str:
+    """Its path as it is served: names in it would make any number of labels."""
+    return getattr(request.scope.get("route"), "path", request.url.path)
 
 
 def _let_go(model: LoadedModel) -> None:
@@ -339,31 +369,31 @@ class Reply(Response):
             await _end(send, getattr(self._writer, "failed", self._dialect.ending)(error))
 
     async def _answer(self, send: Send) -> None:
-        """With less of the conversation, where it is too long and the client lets it be cut."""
-        while True:
-            try:
-                await self._whole_ask(send)
-                return
-            except ContextExceeded as over:
-                less = shorten.fitting(self._ask, over) if not self._begun else None
-                if less is None:
-                    raise
-                self._ask, self._head.course.cut = less, less.cut
+        self._writer = await self._made(self._ask)
+        async with self._service.events(self._ask, self._use, self._large, self._head.course, self._less) as source:
+            if self._ask.stream:
+                await self._stream(source, self._writer, send)
+            else:
+                await self._whole(source, self._writer, send)
 
-    async def _whole_ask(self, send: Send) -> None:
-        ask = self._ask
+    async def _made(self, ask: reply.Ask) -> reply.Writer:
         make = partial(ask.writer, self._head)
         try:
-            writer = await self._service.threads.quick(make) if ask.heavy else make()
+            return await self._service.threads.quick(make) if ask.heavy else make()
         except EngineMissing:  # no matter to whom asks a model that could not do it anyway
             await self._service.require(ask)
             raise
-        self._writer = writer
-        async with self._service.events(ask, self._use, self._large, self._head.course) as source:
-            if ask.stream:
-                await self._stream(source, writer, send)
-            else:
-                await self._whole(source, writer, send)
+
+    async def _less(self, ask: reply.Ask, over: ContextExceeded) -> reply.Ask:
+        """*ask* with less of the conversation, where the client lets it be cut; raises *over* where nothing can go."""
+        fit = partial(shorten.fitting, ask, over)
+        less = await self._service.threads.quick(fit) if self._large else fit()
+        if less is None:
+            over.hint = f"{over.hint} {self._ask.uncut}".strip()
+            raise over
+        self._ask, self._head.course.cut = less, less.cut
+        self._writer = await self._made(less)
+        return less
 
     async def _read(self, source: bridge.Source) -> bridge.Batch:
         job, events = await source.read()
@@ -436,7 +466,7 @@ async def _end(send: Send, data: bytes = b"") -> None:
     await send({"type": "http.response.body", "body": data, "more_body": False})
 
 
-async def until_hangup(task: asyncio.Task[None], receive: Receive) -> None:
+async def until_hangup(task: asyncio.Task[Any], receive: Receive) -> None:
     """Wait for *task*, and cancel it as soon as the client hangs up."""
     watch = asyncio.create_task(_hangup(receive))
     watch.add_done_callback(lambda _: task.cancel())

@@ -311,7 +311,7 @@ class Runtime:
         """Raise Unsupported unless some form of the model does *task*; ModelNotFound if its files are gone."""
         if not (Path(entry.path) / entry.match.entry).exists():
             raise ModelNotFound(
-                f"the files of {entry.name} are gone: {entry.match.entry} is not in {entry.path}.", "Put them back."
+                f"the files of {entry.name} are gone: {entry.match.entry} is not there.", "Put them back."
             )
         own = self.metadata(entry).tasks
         if own and task not in own and not any(task in self._reader.metadata(entry, *at).tasks for at in entry.others):

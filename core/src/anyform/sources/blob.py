@@ -13,8 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from anyform.contract.errors import Invalid
+from anyform.contract.errors import Area, Category, Fault, Invalid
+from anyform.contract.facts import Severity
 from anyform.kernel.units import size
+from anyform.sources.hubdownload import FULL
 from anyform.sources.hubfault import DiskFull
 
 DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -25,6 +27,13 @@ STEP = 16 << 20
 UNUSED_S = 24 * 3600.0
 """How long what nothing uses is kept: whoever uploads several files makes a model of them at the end."""
 PART = ".part"
+
+
+class Unwritable(Fault):
+    """Anyform's own folder takes no file, though its disk may have room."""
+
+    code = "unwritable"
+    category, area, severity = Category.UNAVAILABLE, Area.STORAGE, Severity.CRITICAL
 
 
 class Blobs:
@@ -56,10 +65,8 @@ class Blobs:
         Raises Invalid, DiskFull.
         """
         path = self.path(digest)
-        self.sweep()
+        self.room(size_bytes)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _require_room(self.folder, size_bytes)
             return Draft(path)
         except OSError as error:
             raise unwritable(error, path) from error
@@ -71,15 +78,40 @@ class Blobs:
                 draft.write(chunk)
             return draft.commit()
 
+    def room(self, size_bytes: int) -> Path:
+        """The folder, where a file of *size_bytes* is to be written for `adopt`. Raises DiskFull."""
+        self.sweep()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _require_room(self.folder, size_bytes)
+        except OSError as error:
+            raise unwritable(error, self.folder) from error
+        return self.folder
+
+    def adopt(self, path: Path) -> str:
+        """The digest of the file *path*, which is a blob from now on; it lies in the folder already."""
+        with path.open("rb") as file:
+            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        path.replace(self.path(digest))
+        return digest
+
     def sweep(self, unused_s: float = UNUSED_S) -> None:
-        """Delete what no model uses, and what was not written to its end, once it is so old."""
+        """Delete what `unused` tells."""
+        for path in self.unused(unused_s):
+            with suppress(OSError):
+                path.unlink()
+
+    def unused(self, unused_s: float) -> list[Path]:
+        """What no model uses, and what was not written to its end, and not touched for so long."""
         before = time.time() - unused_s
+        found = []
         with suppress(OSError):
-            for path in list(self.folder.iterdir()):
+            for path in sorted(self.folder.iterdir()):
                 with suppress(OSError):
                     stat = path.stat()
                     if stat.st_mtime < before and stat.st_nlink == 1:  # a model's files are links to them
-                        path.unlink()
+                        found.append(path)
+        return found
 
     def drop(self, digest: str) -> None:
         """Delete a blob unless a model uses it."""
@@ -126,7 +158,10 @@ class Draft:
                 f"digest mismatch: {self._written} bytes with the SHA-256 {found} came for sha256:{wanted}.",
                 "Send the file again, whole.",
             )
-        self._part.replace(self._path)
+        try:
+            self._part.replace(self._path)
+        except OSError as error:
+            raise unwritable(error, self._path) from error
         return self._path
 
     def close(self) -> None:
@@ -141,19 +176,19 @@ class Draft:
         self.close()
 
 
-def unwritable(error: OSError, path: Path) -> DiskFull:
-    """The fault for a file below anyform's own folder that cannot be written."""
-    return DiskFull(
-        f"{path} cannot be written: {error.strerror or error}.",
-        "Make room (`anyform du` shows what models take), or mend the folder's permissions.",
-    )
+def unwritable(error: OSError, path: Path) -> Fault:
+    """The fault for a file below anyform's own folder that cannot be written. Clients read it: it tells no path."""
+    said = f"{path.name} cannot be written to anyform's own folder: {error.strerror or type(error).__name__}."
+    if error.errno in FULL:
+        return DiskFull(said, "Make room: `anyform du` shows what models take.", cause=type(error).__name__)
+    return Unwritable(said, "Mend the folder's permissions, or name another as `home`.", cause=type(error).__name__)
 
 
 def _require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed + RESERVE > free:
         raise DiskFull(
-            f"an upload needs {size(needed)} more, and {size(RESERVE)} beside; {folder} has {size(free)} free.",
+            f"an upload needs {size(needed)} more, and {size(RESERVE)} beside; the disk has {size(free)} free.",
             "Make room: `anyform du` shows what models take.",
             needed_bytes=needed,
             free_bytes=free,

@@ -8,12 +8,21 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
-from anyform.contract.errors import Invalid, InvalidModel, ModelAmbiguous, ModelNotFound, RefusedRequest
+from anyform.contract.errors import (
+    Invalid,
+    InvalidModel,
+    ModelAmbiguous,
+    ModelNotFound,
+    Overloaded,
+    RefusedRequest,
+    UnknownFormat,
+)
 from anyform.contract.facts import Severity
 from anyform.contract.hooks import Place
 from anyform.kernel.entry import Entry
@@ -22,11 +31,12 @@ from anyform.kernel.runtime import Runtime
 from anyform.sources import folder as own
 from anyform.sources import removal
 from anyform.sources.blob import Blobs, unwritable
-from anyform.sources.derived import SOURCE, Derived
+from anyform.sources.derived import SOURCE, Derived, is_called, is_marked, plain
+from anyform.sources.hublock import BeingPulled
 from anyform.sources.hubname import bare
 from anyform.sources.library import Library, recipes_of
 from anyform.sources.reader import stamp_of
-from anyform.sources.recipe import LATEST, Mark, Recipe, Recipes, canonical, where_of
+from anyform.sources.recipe import Mark, Recipe, Recipes, canonical, place_of, where_of
 from anyform.sources.removal import Form, NotOurs, Removal
 from anyform.sources.survey import Lead, survey
 
@@ -59,7 +69,7 @@ class Derivations:
         """See `create` of this module."""
         return create(self._runtime, recipe, files, adapters)
 
-    def copy(self, source: str, new: str) -> Recipe:
+    def copy(self, source: str, new: str) -> Recipe | None:
         """See `copy` of this module."""
         return copy(self._runtime, source, new)
 
@@ -78,7 +88,7 @@ def create(
     runtime: Runtime, recipe: Recipe, files: Mapping[str, str] | None = None, adapters: Mapping[str, str] | None = None
 ) -> Recipe:
     """Make a model: from `recipe.base`, or from uploaded *files* (relative name -> digest); as it is kept. It goes in
-    the place of a created model of its name. Blocks.
+    the place of a created model of its name. Of both: the files, with what a created base says. Blocks.
 
     From a created model: what *recipe* leaves out is that one's. *adapters*: further uploads, which its engine lays
     over the weights. Raises Invalid (a name, a digest that is not here), ModelNotFound (the base), UnknownFormat and
@@ -87,39 +97,44 @@ def create(
     library, recipes = _library(runtime)
     files, adapters = files or {}, adapters or {}
     name = canonical(recipe.name)
-    if bool(recipe.base) == bool(files):
-        said = f"{recipe.base} and of files" if files else "nothing"
-        raise Invalid(f"{name} is to be made of {said}.", "Name either a model or files.")
-    _check_names((*files, *adapters))
+    if not (recipe.base or files):
+        raise Invalid(f"{name} is to be made of nothing.", "Name a model or files.")
+    _check_names(files)
+    _check_names(adapters)
     base = runtime.find(recipe.base) if recipe.base else None
     _require_free(library, name, base)
-    before = _listed(runtime, name)
+    before, replaced = _listed(runtime, name), recipes.get(name)
     with recipes.alone():
         made = _flat(replace(recipe, name=name), base)
+        if files:
+            made = replace(made, base="", where=None, folder="", digests={}, adapters=())
         with _folder(recipes, made, files, adapters) as made:
             if files:
                 made = _detected(library, made, recipes.own(made.folder))
             kept = recipes.create(made)
-    library.rejoin()
+    _settle(library, recipes, replaced)
     _unload(runtime, before)
     return kept
 
 
-def copy(runtime: Runtime, source: str, new: str) -> Recipe:
+def copy(runtime: Runtime, source: str, new: str) -> Recipe | None:
     """Another name for the model *source*, with all that is said of it; it replaces a created model of that name.
+    None: *new* is a name of that model already, so there is nothing to do.
 
     Raises ModelNotFound, and what `create` does.
     """
     library, recipes = _library(runtime)
     base, name = runtime.find(source), canonical(new)
     if not isinstance(base, Derived):
+        if is_called(base, name):
+            return None
         return create(runtime, Recipe(name=name, base=base.name))
     if name.casefold() == base.recipe.name.casefold():
         return base.recipe
     _require_free(library, name, base)
-    before = _listed(runtime, name)
+    before, replaced = _listed(runtime, name), recipes.get(name)
     kept = recipes.copy(base.recipe.name, name)
-    library.rejoin()
+    _settle(library, recipes, replaced)
     _unload(runtime, before)
     return kept
 
@@ -137,14 +152,14 @@ def delete(runtime: Runtime, home: Path, name: str) -> Removal:
     _require_whole(name, (entry.name, *entry.aliases))
     try:
         planned = considered(runtime, home, entry)
-        if not (planned.hidden or _is_pulled(home, planned)):
+        if not _is_pulled(home, entry):
             raise NotOurs(f"{entry.name} lies in {entry.path}, where no pull put it.")
     except NotOurs as refused:
         where = "" if refused.hint.startswith("Use") else "Whoever keeps it there may delete it: "
         hint = refused.hint if not where else f"{where}`anyform rm {entry.name} --force` on that machine."
         raise NotOurs(refused.message, hint, model=entry.name) from None
     runtime.unload(entry.name)
-    carry_out(runtime, home, entry, planned, owned=planned.hidden and _is_ours(home, entry))
+    carry_out(runtime, home, entry, planned)
     return planned
 
 
@@ -163,19 +178,17 @@ def recipe_named(runtime: Runtime, name: str) -> Recipe | None:
 def forget(runtime: Runtime, recipe: Recipe) -> Removal:
     """Delete a recipe, its own files if no other needs them, and those of a deleted base that nothing needs now.
 
-    Raises BeingPulled, Overloaded, OSError.
+    Raises Overloaded, OSError.
     """
     library, recipes = _library(runtime)
-    _unload(runtime, _listed(runtime, recipe.name))
+    names = _listed(runtime, recipe.name)
+    _unload(runtime, names)
     with recipes.alone():
         before = list(_sizes(recipes, recipe))
         recipes.delete(recipe.name)
         gone = [(path, size) for path, size in before if not path.exists()]
-        for digest in recipe.digests.values() if gone else ():
-            recipes.blobs.drop(digest)
-        library.rejoin()
-        freed = sum(size for _, size in gone) + _release(library, recipes)
-    library.rejoin()
+        freed = sum(size for _, size in gone) + _settle(library, recipes, recipe)
+    _unload(runtime, names)  # whoever asked for it meanwhile
     return Removal(
         model=recipe.name,
         folder=recipes.own(recipe.folder) if recipe.folder else recipes.folder,
@@ -187,16 +200,16 @@ def forget(runtime: Runtime, recipe: Recipe) -> Removal:
 
 def considered(runtime: Runtime, home: Path, entry: Entry, force: bool = False, form: Form | None = None) -> Removal:
     """What deleting *entry*, which is no recipe, would come to; see `removal.considered`. Where recipes are made from
-    it (and not just one *form* is to go) only its name goes. Raises Invalid for the base of recipes that this library
-    does not look at.
+    it (and not just one *form* is to go) only its name goes, and the files with the last of these: so what may not be
+    deleted is not hidden either. Raises NotOurs; Invalid for the base of recipes that this library does not look at.
     """
     entries = runtime.library.entries()
     if recipes_of(runtime.library) is None:
         _require_unused(home, entry)
-    needed = [one for one in entries if isinstance(one, Derived) and one.base and one.base.name == entry.name]
-    if needed and form is None:
-        return Removal(model=entry.name, folder=Path(entry.path), files=(), shared=entry.match.files, hidden=True)
-    return removal.considered(home, entry, entries, force, form)
+    planned = removal.considered(home, entry, entries, force, form)
+    if form is None and any(isinstance(one, Derived) and one.base and _is_same(one.base, entry) for one in entries):
+        return Removal(model=entry.name, folder=planned.folder, files=(), shared=entry.match.files, hidden=True)
+    return planned
 
 
 def _require_unused(home: Path, entry: Entry) -> None:
@@ -210,19 +223,27 @@ def _require_unused(home: Path, entry: Entry) -> None:
         )
 
 
-def carry_out(runtime: Runtime, home: Path, entry: Entry, planned: Removal, owned: bool) -> None:
-    """Do what `considered` said. *owned*: whether files that stay for now go with the last recipe that needs them.
-
-    Raises BeingPulled, Overloaded, OSError.
-    """
+def carry_out(runtime: Runtime, home: Path, entry: Entry, planned: Removal) -> None:
+    """Do what `considered` said. Raises BeingPulled, Overloaded, OSError."""
     if not planned.hidden:
-        removal.remove(home, planned)
+        there = recipes_of(runtime.library)
+        with there.alone() if there is not None else nullcontext():
+            _require_unneeded(runtime, planned)
+            removal.remove(home, planned)
         runtime.library.refresh()
         return
     library, recipes = _library(runtime)
     where = where_of(entry)
-    recipes.hide(Mark(name=entry.name, where=where, stamp=stamp_of(where.path, where.files), owned=owned))
+    recipes.hide(Mark(name=entry.name, where=where, stamp=stamp_of(where.path, where.files)))
     library.rejoin()
+
+
+def _require_unneeded(runtime: Runtime, planned: Removal) -> None:
+    """Raise Overloaded where a model has been made of these files since that was planned."""
+    gone = {(planned.folder / name).resolve() for name in planned.files}
+    for one in runtime.library.entries():
+        if isinstance(one, Derived) and not gone.isdisjoint(removal.paths(one)):
+            raise Overloaded(f"{one.name} was made of {planned.model} just now.", "Try again.", retry_after_s=1)
 
 
 def _library(runtime: Runtime) -> tuple[Library, Recipes]:
@@ -241,12 +262,9 @@ def _require_free(library: Library, name: str, base: Entry | None) -> None:
         there = library.find(name)
     except ModelNotFound:  # also where it could be short for several
         return
-    aliases = {_plain(alias) for alias in library.aliases}
-    if isinstance(there, Derived):
-        taken = _plain(name) in aliases
-    else:
-        names = {_plain(one) for one in (there.name, *there.aliases)}
-        taken = _plain(name) in names | aliases or base is None or not _is_same(base, there)
+    taken = plain(name) in {plain(alias) for alias in library.aliases}
+    if not isinstance(there, Derived):
+        taken = taken or is_called(there, name) or base is None or not _is_same(base, there)
     if taken:
         raise Invalid(
             f"{name} is the name of a model that is here already: {there.name}.",
@@ -258,25 +276,22 @@ def _require_free(library: Library, name: str, base: Entry | None) -> None:
 def _require_whole(name: str, names: Iterable[str]) -> None:
     """Raise ModelNotFound unless *name* is one of *names*: what is only short for a model deletes none."""
     said = bare(name)
-    if _plain(said) not in {_plain(one) for one in names}:
+    if plain(said) not in {plain(one) for one in names}:
         whole = next(iter(names))
         raise ModelNotFound(f"there is no model {name!r} to delete.", f"Name it in full: {whole}.", model=name)
 
 
 def _is_same(base: Entry, other: Entry) -> bool:
+    """Whether *base*, or what it was made from, is the model *other*, whatever either was called when it was found."""
     base = (base.base or base) if isinstance(base, Derived) else base
-    return base.name == other.name
-
-
-def _plain(name: str) -> str:
-    return name.casefold().removesuffix(LATEST)
+    return place_of(where_of(base)) == place_of(where_of(other))
 
 
 def _flat(recipe: Recipe, base: Entry | None) -> Recipe:
     """*recipe* with the files of *base*; where that is a recipe's, over what that one says."""
     if base is None:
         return recipe
-    if not base.here:
+    if not (base.here and (Path(base.path) / base.match.entry).exists()):
         raise ModelNotFound(f"{base.name} is not here yet.", f"Pull it first: `anyform pull {base.name}`.")
     if not isinstance(base, Derived):
         return replace(recipe, base=base.name, where=where_of(base))
@@ -308,7 +323,9 @@ def _folder(
     if not files and not adapters:
         yield recipe
         return
-    added = {**files, **{f"{ADAPTERS}/{name}": digest for name, digest in adapters.items()}}
+    taken = {name.casefold() for name in recipe.digests}
+    laid = {_unused(f"{ADAPTERS}/{name}", taken): digest for name, digest in adapters.items()}
+    added = {**files, **laid}
     for name, digest in added.items():
         if not recipes.blobs.has(digest):
             raise Invalid(f"{name} is to be {digest}, which was not uploaded.", "Upload it first.", file=name)
@@ -323,7 +340,6 @@ def _folder(
         where = recipe.where
         if where is not None and recipe.folder and Path(where.path) == recipes.own(recipe.folder):
             where = replace(where, path=str(folder))
-        laid = tuple(f"{ADAPTERS}/{name}" for name in adapters)
         yield replace(
             recipe,
             folder=made,
@@ -336,11 +352,20 @@ def _folder(
         raise
 
 
+def _unused(name: str, taken: Container[str]) -> str:
+    """*name*, or with a number before its last part: an adapter of a model does not go in the place of its base's."""
+    folder, _, file = name.rpartition("/")
+    further = (f"{folder}/{number}-{file}" for number in count(2))
+    return next(free for free in chain((name,), further) if free.casefold() not in taken)
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source, target)
+        except FileExistsError:  # never written over: it is another upload's bytes
+            raise
         except OSError:  # a disk without links
             shutil.copyfile(source, target)
     except OSError as error:
@@ -352,7 +377,10 @@ def _detected(library: Library, recipe: Recipe, folder: Path) -> Recipe:
     names = tuple(name for name in recipe.digests if not name.startswith(f"{ADAPTERS}/"))
     reader = library.shelf.reader
     place = Place(path=folder, name=recipe.name, files=names)
-    found = survey(reader, [Lead(source=SOURCE, place=place, required=True)])
+    try:
+        found = survey(reader, [Lead(source=SOURCE, place=place, required=True)])
+    except UnknownFormat as unknown:
+        raise UnknownFormat(f"no installed plugin recognises {', '.join(sorted(names))}.", unknown.hint) from None
     if len(found) > 1:
         told = ", ".join(entry.match.entry for entry in found)
         raise Invalid(f"{recipe.name} is to be made of files that are several models: {told}.", "Name those of one.")
@@ -376,6 +404,10 @@ def _check_names(names: Iterable[str]) -> None:
             )
         if parts[0] == ADAPTERS:
             raise Invalid(f"{name!r}: {ADAPTERS} is for adapters.", "Call the folder otherwise.")
+    folded = [name.casefold() for name in names]
+    for name in folded:
+        if folded.count(name) > 1 or any(str(folder) in folded for folder in PurePosixPath(name).parents):
+            raise Invalid(f"{name[:200]!r} is the name of several files, or of a folder too.", "Name each otherwise.")
 
 
 def _sizes(recipes: Recipes, recipe: Recipe) -> Iterator[tuple[Path, int]]:
@@ -386,43 +418,45 @@ def _sizes(recipes: Recipes, recipe: Recipe) -> Iterator[tuple[Path, int]]:
                 yield path, path.stat().st_size
 
 
-def _release(library: Library, recipes: Recipes) -> int:
-    """Bring hidden models back that no recipe needs any more, or delete their files; bytes that were freed."""
-    freed = 0
-    needed = {one.base.name for one in library.entries() if isinstance(one, Derived) and one.base}
-    marks = {mark.name: mark for mark in recipes.hidden()}
-    for entry in library.hidden():
-        mark = marks.pop(entry.name, None)
-        if entry.name in needed or mark is None:
-            continue
-        recipes.unhide([mark])
-        if mark.owned:
-            with suppress(NotOurs):
-                found = removal.considered(recipes.home, entry, (*library.entries(), *library.hidden()), force=True)
-                removal.remove(recipes.home, found)
-                freed += found.freed_bytes
-    if freed:
+def _settle(library: Library, recipes: Recipes, gone: Recipe | None) -> int:
+    """See what has changed, and delete what nothing needs any more: uploads that were those of *gone*, and hidden
+    models; bytes that the latter freed.
+    """
+    with recipes.alone():
+        for digest in gone.digests.values() if gone is not None else ():
+            recipes.blobs.drop(digest)
+        library.rejoin()
+        marks = recipes.hidden()
+        return _release(library, recipes, marks) if marks else 0
+
+
+def _release(library: Library, recipes: Recipes, marks: Sequence[Mark]) -> int:
+    needed = {place_of(one.where) for one in recipes.all() if one.where}
+    bases = [one.base for one in library.entries() if isinstance(one, Derived) and one.base]
+    unneeded = [
+        entry
+        for entry in library.hidden()
+        if place_of(where_of(entry)) not in needed and not any(_is_same(base, entry) for base in bases)
+    ]
+    there, freed = (*library.entries(), *library.hidden()), 0
+    for entry in unneeded if not recipes.troubles else ():  # a record that cannot be read may need it
+        recipes.unhide(mark for mark in marks if is_marked(entry, mark))
+        with suppress(NotOurs, BeingPulled):  # who pulls it wants it
+            found = removal.considered(recipes.home, entry, there, force=True)
+            removal.remove(recipes.home, found)
+            freed += found.freed_bytes
+    if unneeded:
         library.refresh()
     return freed
 
 
-def _is_pulled(home: Path, planned: Removal) -> bool:
-    """Whether a pull brought all that is to be deleted."""
+def _is_pulled(home: Path, entry: Entry) -> bool:
+    """Whether pulls brought all files of *entry*. Raises NotOurs outside of *home*."""
+    planned = removal.considered(home, entry, ())
     folder = planned.folder.resolve()
-    if not folder.is_relative_to(home.resolve()):
-        return False
-    parts = folder.relative_to(home.resolve()).parts
-    top = home.resolve().joinpath(*parts[:2])
+    top = home.resolve().joinpath(*folder.relative_to(home.resolve()).parts[:2])
     recorded = own.read_record(top).get("files", {})
     return all((folder / name).relative_to(top).as_posix() in recorded for name in planned.files)
-
-
-def _is_ours(home: Path, entry: Entry) -> bool:
-    """Whether anyform pulled all files of *entry*."""
-    try:
-        return _is_pulled(home, removal.considered(home, entry, ()))
-    except NotOurs:
-        return False
 
 
 def _listed(runtime: Runtime, name: str) -> list[str]:
@@ -434,4 +468,5 @@ def _listed(runtime: Runtime, name: str) -> list[str]:
 def _unload(runtime: Runtime, names: Iterable[str]) -> None:
     """Also what their last loads were told is forgotten."""
     for name in names:
-        runtime.unload(name)
+        with suppress(ModelNotFound):  # it was not loaded
+            runtime.unload(name)

@@ -11,7 +11,7 @@ from anyform.contract.facts import Settings, fact
 from anyform.kernel.entry import Entry
 from anyform.kernel.rule import Rule, over
 from anyform.sources.reader import stamp_of
-from anyform.sources.recipe import Mark, Recipe, Recipes, Where
+from anyform.sources.recipe import LATEST, Mark, Recipe, Recipes, Where
 
 SOURCE = "recipe"
 ADAPTERS = "lora"
@@ -55,7 +55,7 @@ def joined(
     """
     bases = _Bases(named, find)
     marks = recipes.hidden()
-    hides = [any(_is(entry, mark) for mark in marks) for entry in named] if marks else [False] * len(named)
+    hides = [any(is_marked(entry, mark) for mark in marks) for entry in named] if marks else [False] * len(named)
     made: list[Entry] = []
     lost: dict[str, str] = {}
     for recipe in recipes.all():
@@ -110,7 +110,19 @@ class _Bases:
             found = self._find(recipe.base)
         except Fault:
             return None
-        return found if found is not None and (where is None or _alike(found, where)) else None
+        if found is None or not is_called(found, recipe.base):  # a model that came by a like name is another
+            return None
+        return found if where is None or _alike(found, where) else None
+
+
+def is_called(entry: Entry, name: str) -> bool:
+    """Whether *name* is one of the whole names of *entry*, `:latest` and letter case aside."""
+    return plain(name) in {plain(one) for one in (entry.name, *entry.aliases)}
+
+
+def plain(name: str) -> str:
+    """*name* as names are compared."""
+    return name.casefold().removesuffix(LATEST)
 
 
 def _alike(entry: Entry, where: Where) -> bool:
@@ -118,7 +130,7 @@ def _alike(entry: Entry, where: Where) -> bool:
     return any((match.format, match.variant) == (where.format, where.variant) for match in forms)
 
 
-def _is(entry: Entry, mark: Mark) -> bool:
+def is_marked(entry: Entry, mark: Mark) -> bool:
     """Whether *entry* is what was hidden."""
     where = mark.where
     here = any((spot.path, spot.entry) == (where.path, where.entry) for spot in entry.places)

@@ -115,7 +115,7 @@ def pull(
 
         with hublock.alone(home, listing.repository, wait):
             work.fetch(stop, tell)
-        Recipes(home).brought(work.folder, choice.files)
+            Recipes(home).brought(work.folder, choice.files)  # still alone: who deletes hidden models lets it be
     except OSError as error:
         if isinstance(error, Fault):
             raise

@@ -110,8 +110,8 @@ class Names:
         served = self._folded.get(str(file.with_suffix("")).casefold()) if file.suffix else None
         if served is not None:
             return f"Did you mean {self._all[served].name}? A file is served without its ending."
-        known, near = self._known(), self.near(name)
-        if near and len(near) < len(known):
+        known, near = self._own(), self.near(name)
+        if near and len(near) < len(self._known()):
             return f"Nearest: {', '.join(near)}."
         return f"There is: {', '.join(known)}." if len(known) <= FEW else ALL
 
@@ -123,7 +123,11 @@ class Names:
 
     def _known(self) -> list[str]:
         """All names that mean one model, and the user's own for models that are here."""
-        return sorted({*self._sure, *(alias for alias in self._user if self._meant(alias))})
+        return sorted({*self._sure, *self._own()})
+
+    def _own(self) -> list[str]:
+        """The name of each model, and the user's own for models that are here."""
+        return sorted({*(entry.name for entry in self._all), *(name for name in self._user if self._meant(name))})
 
     def _variants(self, group: str) -> list[str]:
         """The variants of one name, the preferred one first."""

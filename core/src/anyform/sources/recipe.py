@@ -36,6 +36,7 @@ from anyform.contract.errors import Invalid, ModelNotFound, Overloaded
 from anyform.contract.facts import Settings, fact
 from anyform.kernel.entry import Entry
 from anyform.sources.blob import Blobs, unwritable
+from anyform.sources.hubname import bare
 
 FOLDER = ".recipes"
 RECORD = ".recipe.json"
@@ -114,9 +115,7 @@ class Mark:
     name: str
     where: Where
     stamp: str = ""
-    """Sizes and times of its files; others are another model, which is not hidden."""
-    owned: bool = False
-    """Whether the files go with the last recipe that needs them; otherwise the model comes back then."""
+    """Sizes and times of its files, which go with the last recipe that needs them; others are another model."""
 
 
 class Recipes:
@@ -129,6 +128,8 @@ class Recipes:
         self.blobs = Blobs(self.folder / "blobs")
         self.troubles: list[str] = []
         """Records that could not be read the last time, in words."""
+        self._known: dict[Path, tuple[tuple[int, ...], Recipe]] = {}
+        """What records said, by what tells whether they are the same files still."""
         self._lock = threading.RLock()
         self._depth = 0
 
@@ -222,15 +223,15 @@ class Recipes:
     def hide(self, mark: Mark) -> None:
         """Have the model no longer listed. Raises Overloaded, DiskFull."""
         with self.alone():
-            left = [one for one in self.hidden() if _place(one.where) != _place(mark.where)]
+            left = [one for one in self.hidden() if place_of(one.where) != place_of(mark.where)]
             self._keep([*left, mark])
 
     def unhide(self, marks: Iterable[Mark]) -> None:
         """Have these models listed again. Raises Overloaded, DiskFull."""
-        places = {_place(mark.where) for mark in marks}
+        places = {place_of(mark.where) for mark in marks}
         if places:
             with self.alone():
-                self._keep([mark for mark in self.hidden() if _place(mark.where) not in places])
+                self._keep([mark for mark in self.hidden() if place_of(mark.where) not in places])
 
     def brought(self, folder: Path, files: Iterable[str]) -> None:
         """*files* of *folder* were asked for anew: models that they make up are listed again. Raises as `unhide`."""
@@ -282,6 +283,15 @@ class Recipes:
         return self.folder / f"{plain}.{key}{RECORD}"
 
     def _tried(self, path: Path, troubles: list[str]) -> Recipe | None:
+        mark, known = _mark(path), self._known.get(path)
+        if known is not None and known[0] == mark:
+            return known[1]
+        recipe = self._revived(path, troubles)
+        if recipe is not None and mark == _mark(path):
+            self._known[path] = (mark, recipe)
+        return recipe
+
+    def _revived(self, path: Path, troubles: list[str]) -> Recipe | None:
         said = _read(path)
         recipe: Recipe | None = _revived(Recipe, said)
         if recipe is None and said is not None:
@@ -323,7 +333,11 @@ class Recipes:
 
 
 def canonical(name: str) -> str:
-    """*name* as recipes are kept under it: without `:latest`. Raises Invalid for what is no name of a model."""
+    """*name* as recipes are kept under it: without `:latest` and a hub's address, which a look-up leaves out too.
+
+    Raises Invalid for what is no name of a model.
+    """
+    name = bare(name)
     parts = name.split("/")
     model, colon, tag = parts[-1].partition(":")
     wrong = (
@@ -347,7 +361,8 @@ def where_of(entry: Entry) -> Where:
     return Where(path=entry.path, entry=match.entry, format=match.format, variant=match.variant, files=match.files)
 
 
-def _place(where: Where) -> tuple[str, str, str]:
+def place_of(where: Where) -> tuple[str, str, str]:
+    """What tells the model there from all others, whatever these are called."""
     return where.path, where.entry, where.variant
 
 
@@ -363,6 +378,15 @@ def _written(recipe: Recipe) -> bytes:
             f"what is said of the model {recipe.name} takes {len(data)} bytes.", f"At most {LARGEST_BYTES} are kept."
         )
     return data
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """Another for every file that is put in the place of *path*; empty: there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _read(path: Path) -> dict[str, Any] | None:

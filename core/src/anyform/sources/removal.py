@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,15 @@ from anyform.contract.facts import FormatMatch, Severity, fact
 from anyform.kernel.entry import Entry
 from anyform.sources import folder as own
 from anyform.sources import hublock
+from anyform.sources.recipe import FOLDER, Recipes
 
 OTHERS = {"ollama": "ollama rm"}
 """Stores whose own records would name files that are gone; and the command that keeps both in step."""
+
+UPLOADS = f"{FOLDER}/blobs"
+"""What stands for a repository where uploads are left over."""
+UNTOUCHED_S = 3600.0
+"""How long an upload that no model uses is let be: one may still be made of it."""
 
 LINKED = "huggingface"
 """The store whose files are links to their contents."""
@@ -113,20 +119,37 @@ class Leftovers:
     size_bytes: int
 
 
-def leftovers(home: Path, everything: bool = False) -> Iterator[Leftovers]:
-    """Files of pulls that did not end; with *everything* all that was pulled too, never what a person put there."""
+def needed(home: Path) -> dict[str, list[str]]:
+    """Repositories that created models are made from -> the names of these."""
+    found: dict[str, list[str]] = {}
+    for recipe in Recipes(home).all():
+        place = _repository(home, Path(recipe.where.path)) if recipe.base and recipe.where else None
+        for name in {place or "", recipe.base.partition(":")[0]} - {""}:
+            found.setdefault(name, []).append(recipe.name)
+    return found
+
+
+def leftovers(home: Path, everything: bool = False, kept: Container[str] = ()) -> Iterator[Leftovers]:
+    """Files of pulls and uploads that did not end; with *everything* all that was pulled too, but for the repositories
+    in *kept*, and never what a person put there.
+    """
+    if unused := tuple(Recipes(home).blobs.unused(UNTOUCHED_S)):
+        yield Leftovers(repository=UPLOADS, files=unused, size_bytes=sum(map(_size, unused)))
     for top in sorted(path for path in home.glob("*/*") if path.is_dir() and not path.parent.name.startswith(".")):
         files = [*(top / own.INCOMPLETE).glob("*"), *top.glob(f"*{own.PART}"), *top.glob(f".*{own.PART}")]
-        if everything:
+        name = top.relative_to(home).as_posix()
+        if everything and name not in kept:
             files += [top / name for name in own.read_record(top).get("files", {}) if _is_inside(top / name, top)]
         found = tuple(path for path in files if path.is_file())
         if found:
-            name = top.relative_to(home).as_posix()
             yield Leftovers(repository=name, files=found, size_bytes=sum(map(_size, found)))
 
 
 def clean(home: Path, leftover: Leftovers) -> None:
     """Delete. Raises BeingPulled, OSError."""
+    if leftover.repository == UPLOADS:
+        _delete(leftover.files)
+        return
     top = home / leftover.repository
     with hublock.at_once(home, leftover.repository):
         _delete(leftover.files)

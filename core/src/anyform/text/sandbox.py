@@ -2,9 +2,10 @@
 
 Bounded: rounds of loops and calls, together (`STEPS`); processor time, looked at every few steps (`SECONDS`);
 all text that is written, captured text included (`LENGTH`); the length of any string or list that an operator or a
-method makes; the width of padding; the size of numbers. Not bounded: one filter over a value that is within these
-limits (sorting a long list), and the memory of many values that are each within them. A template comes with a model
-and runs where that model runs; the limits keep it from stopping everybody else there.
+method makes, and of what a value that holds others is as text; the width of padding; the size of numbers. Not bounded:
+one filter over a value that is within these limits (sorting a long list), and the memory of many values that are each
+within them. A template comes with a model, or with a request, and runs where that model runs; the limits keep it from
+stopping everybody else there.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
 from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, loopcontrols
-from jinja2.filters import do_format, do_join, make_attrgetter
+from jinja2.filters import do_format, do_int, do_join, do_round, do_sum, make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import pass_context, pass_eval_context
+from jinja2.tests import test_divisibleby
+from jinja2.utils import Namespace, pass_context, pass_environment, pass_eval_context
 
 STEPS = 1_000_000
 SECONDS = 5.0
@@ -36,7 +38,13 @@ ITEMS = 1_000_000
 WIDTH = 10_000
 """The largest number that may be given to a filter or method that pads."""
 BITS = 4096
+DIGITS = 4096
+"""Of a text that is read as a number."""
+LETTERS = 10**9
+"""Comparisons of letters that one search from the end may take."""
 SOURCE = 1024 * 1024
+LONGEST_WORD = 2000
+"""Characters of a template's refusal that are told."""
 _CHECK_EVERY = 256
 
 
@@ -76,7 +84,7 @@ class Budget:
 class Sandbox(ImmutableSandboxedEnvironment):
     """Renders templates that a stranger wrote."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "//", "**", "%"})
 
     def __init__(self) -> None:
         self._spending = threading.local()
@@ -85,6 +93,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         for name in _PADDING_FILTERS:
             self.filters[name] = _narrow(self.filters[name])
+        for name in _TEXT_FILTERS:
+            self.filters[name] = _small(self.filters[name])
+        self.filters[_COMPARABLE] = _comparable
+        self.filters["int"] = _int
+        self.filters["round"] = _round
+        self.filters["sum"] = _sum
+        self.tests["divisibleby"] = _is_divisible
         self.filters["tojson"] = _tojson
         self.filters["join"] = _join
         self.filters["replace"] = _replace
@@ -98,7 +113,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise OverLimit(f"its source has {len(source)} characters; {SOURCE} are read")
         tree = self.parse(source)
         _count_rounds(tree)
-        _replace_concats(tree)
+        _bound_operators(tree)
         tree.set_environment(self)
         return self.from_string(tree)
 
@@ -120,13 +135,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
     @pass_context
     def _written(self, context: Context, value: Any) -> Any:
         """Jinja2 asks before each value that is written; a constant too, since the context is known only then."""
-        self.step(len(value) if isinstance(value, str) else len(str(value)))
+        self.step(len(_text(value)))
         return value
 
     @staticmethod
     def concat_bounded(*values: Any) -> str:
         """`a ~ b`."""
-        pieces = [str(value) for value in values]
+        pieces = [_text(value) for value in values]
         _check_length(sum(map(len, pieces)))
         return "".join(pieces)
 
@@ -140,9 +155,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         owner = getattr(obj, "__self__", None)
         if isinstance(owner, str | bytes | int | list | tuple) and not isinstance(owner, bool):
             _check_numbers(args, kwargs)
-        if isinstance(owner, str):
+        if isinstance(owner, str | bytes):
             args = _checked_arguments(owner, obj.__name__, args)
-        return super().call(context, obj, *args, **kwargs)
+        made = super().call(context, obj, *args, **kwargs)
+        if isinstance(made, int):
+            _check_bits(made.bit_length())
+        return made
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """`str.format`, with widths within the limits."""
@@ -151,7 +169,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return None
 
         def formatted(*args: Any, **kwargs: Any) -> str:
-            _check_widths(value.__self__)
+            form = value.__self__
+            _check_widths(form)
+            again = form.count("{") if re.search(r"\{[^{}:!]", form) else 1
+            _check_length(len(form) + again * _size((args, kwargs)))
             return str(wrapped(*args, **kwargs))
 
         return formatted
@@ -183,21 +204,60 @@ def _count_rounds(tree: nodes.Template) -> None:
         block.body.insert(0, nodes.ExprStmt(count, lineno=block.lineno))
 
 
-def _replace_concats(node: nodes.Node) -> None:
-    """`a ~ b` is the one operator that the sandbox cannot intercept: make it a call."""
+def _bound_operators(node: nodes.Node) -> None:
+    """The sandbox cannot intercept `a ~ b`: make it a call; nor comparisons: filter what is on their left."""
     for name, value in node.iter_fields():
         if isinstance(value, nodes.Node):
-            setattr(node, name, _without_concat(value))
+            setattr(node, name, _bounded(value))
         elif isinstance(value, list):
-            value[:] = [_without_concat(item) if isinstance(item, nodes.Node) else item for item in value]
+            value[:] = [_bounded(item) if isinstance(item, nodes.Node) else item for item in value]
 
 
-def _without_concat(node: nodes.Node) -> nodes.Node:
-    _replace_concats(node)
-    if not isinstance(node, nodes.Concat):
-        return node
-    function = nodes.EnvironmentAttribute("concat_bounded")
-    return nodes.Call(function, list(node.nodes), [], None, None, lineno=node.lineno)
+def _bounded(node: nodes.Node) -> nodes.Node:
+    _bound_operators(node)
+    if isinstance(node, nodes.Concat):
+        function = nodes.EnvironmentAttribute("concat_bounded")
+        return nodes.Call(function, list(node.nodes), [], None, None, lineno=node.lineno)
+    if isinstance(node, nodes.Compare) and not isinstance(node.expr, nodes.Const):
+        node.expr = nodes.Filter(node.expr, _COMPARABLE, [], [], None, None, lineno=node.lineno)
+    return node
+
+
+_COMPARABLE = "_comparable"
+"""A filter, which costs much less than a call."""
+
+
+def _comparable(value: Any) -> Any:
+    """*value*, if comparing what it holds comes to an end."""
+    if isinstance(value, list | tuple | dict):
+        _size(value)
+    return value
+
+
+def _size(value: Any) -> int:
+    """About how many characters *value* has as text. Raises OverLimit, and before it is one."""
+    waiting, size, items = [value], 0, 0
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Namespace):
+            one = object.__getattribute__(one, "_Namespace__attrs")
+        if isinstance(one, str | bytes):
+            size += len(one)
+        elif isinstance(one, Collection) and not isinstance(one, range):
+            size, items = size + 2 * len(one), items + len(one)
+            _check_items(items)
+            waiting.extend(one)
+            waiting.extend(one.values() if isinstance(one, Mapping) else ())
+        else:
+            size += 1
+        _check_length(size)
+    return size
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        _size(value)
+    return str(value)
 
 
 def _check_length(length: int) -> None:
@@ -222,29 +282,48 @@ def _check_widths(form: str) -> None:
         raise OverLimit(f"it formats with a width that may be over {WIDTH}")
 
 
-def _checked_arguments(owner: str, method: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """*args* for a method of the text *owner*, where it may make a much longer one."""
+def _checked_arguments(owner: str | bytes, method: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """*args* for a method of the text *owner*, where it may make a much longer one, or search it too long."""
     if method == "join" and args:
         return (_bounded_pieces(args[0], len(owner)), *args[1:])
     if method == "replace" and len(args) > 1:
         _check_length(len(owner) + owner.count(args[0]) * len(args[1]))
     elif method == "expandtabs":
-        _check_length(len(owner) + owner.count("\t") * (args[0] if args else 8))
+        tabs = owner.count("\t") if isinstance(owner, str) else owner.count(b"\t")
+        _check_length(len(owner) + tabs * (args[0] if args else 8))
     elif method == "translate":
         raise OverLimit("it translates text by a table, which is not bounded")
+    elif method in _FROM_THE_END and args and isinstance(args[0], str | bytes):
+        _check_search(len(owner), len(args[0]))
     return args
 
 
+def _check_search(length: int, sought: int) -> None:
+    if length * sought > LETTERS:
+        raise OverLimit(f"it searches {length} characters for {sought} from the end")
+
+
+_FROM_THE_END = frozenset({"rfind", "rindex", "rpartition", "rsplit"})
+"""Unlike searches from the beginning these take both lengths multiplied, at the worst."""
+
+
 def _check_sum(left: Any, right: Any) -> None:
-    if isinstance(left, str) and isinstance(right, str):
+    if isinstance(left, str | bytes) and isinstance(right, str | bytes):
         _check_length(len(left) + len(right))
     elif isinstance(left, list | tuple) and isinstance(right, list | tuple):
         _check_items(len(left) + len(right))
+    else:
+        _check_integers(left, right)
+
+
+def _check_integers(left: Any, right: Any) -> None:
+    if isinstance(left, int) and isinstance(right, int):
+        _check_bits(max(left.bit_length(), right.bit_length()))
 
 
 def _check_product(left: Any, right: Any) -> None:
     for value, times in ((left, right), (right, left)):
-        if isinstance(value, str) and isinstance(times, int):
+        if isinstance(value, str | bytes) and isinstance(times, int):
             _check_length(len(value) * max(times, 0))
         elif isinstance(value, list | tuple) and isinstance(times, int):
             _check_items(len(value) * max(times, 0))
@@ -258,8 +337,14 @@ def _check_power(left: Any, right: Any) -> None:
 
 
 def _check_modulo(left: Any, right: Any) -> None:
+    if isinstance(left, bytes):
+        left = left.decode("latin-1")
     if isinstance(left, str):
         _check_widths(left)
+        again = left.count("%(") if isinstance(right, Mapping) else 1
+        _check_length(len(left) + again * _size(right))
+    else:
+        _check_integers(left, right)
 
 
 def _check_bits(bits: int) -> None:
@@ -269,12 +354,19 @@ def _check_bits(bits: int) -> None:
 
 _OPERATOR_CHECKS: dict[str, Callable[[Any, Any], None]] = {
     "+": _check_sum,
+    "-": _check_integers,
+    "//": _check_integers,
     "*": _check_product,
     "**": _check_power,
     "%": _check_modulo,
 }
 
 _PADDING_FILTERS = ("batch", "center", "format", "indent", "slice", "truncate", "wordwrap")
+_TEXT_FILTERS = (
+    *("capitalize", "center", "e", "escape", "forceescape", "indent", "lower", "pprint", "string", "striptags"),
+    *("title", "trim", "truncate", "upper", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr"),
+)
+"""They make a text of any value."""
 
 
 def _narrow(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -283,7 +375,7 @@ def _narrow(function: Callable[..., Any]) -> Callable[..., Any]:
     def filtered(*args: Any, **kwargs: Any) -> Any:
         _check_numbers(args, kwargs)
         if args and function is do_format:
-            _check_widths(str(args[0]))
+            _check_modulo(_text(args[0]), kwargs or args[1:])
         texts = [len(value) for value in (*args, *kwargs.values()) if isinstance(value, str)]
         if len(texts) > 1:
             _check_length(math.prod(texts))
@@ -294,12 +386,51 @@ def _narrow(function: Callable[..., Any]) -> Callable[..., Any]:
     return filtered
 
 
-def _bounded_pieces(values: Iterable[Any], separator: int, text: Callable[[Any], str] = str) -> list[Any]:
+def _small(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter *function*, refusing values that are too long as text."""
+
+    def filtered(*args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Collection | Namespace) and not isinstance(value, str):
+                _size(value)
+        return function(*args, **kwargs)
+
+    filtered.__dict__.update(function.__dict__)
+    return filtered
+
+
+def _int(value: Any, default: int = 0, base: int = 10) -> int:
+    if isinstance(value, str | bytes) and len(value) > DIGITS:
+        raise OverLimit(f"it reads a number of {len(value)} digits; the limit is {DIGITS}")
+    return do_int(value, default, base)
+
+
+def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
+    _check_numbers((precision,), {})
+    return do_round(value, precision, method)
+
+
+@pass_environment
+def _sum(environment: Any, values: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+    if not isinstance(start, int | float):
+        values = list(values)
+        get = make_attrgetter(environment, attribute) if attribute is not None else None
+        parts = [get(value) if get else value for value in values]
+        _check_items(sum(len(part) for part in (start, *parts) if isinstance(part, Collection)))
+    return do_sum(environment, values, attribute, start)
+
+
+def _is_divisible(value: int, num: int) -> bool:
+    _check_integers(value, num)
+    return test_divisibleby(value, num)
+
+
+def _bounded_pieces(values: Iterable[Any], separator: int, text: Callable[[Any], str] | None = None) -> list[Any]:
     """*values*, if joining them by so many characters is within the limits."""
     pieces: list[Any] = []
     length = 0
     for value in values:
-        length += len(text(value)) + separator
+        length += len((text or _text)(value)) + separator
         _check_length(length)
         pieces.append(value)
     return pieces
@@ -308,12 +439,12 @@ def _bounded_pieces(values: Iterable[Any], separator: int, text: Callable[[Any],
 @pass_eval_context
 def _join(context: Any, values: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
     get = make_attrgetter(context.environment, attribute) if attribute is not None else None
-    pieces = _bounded_pieces(values, len(d), lambda value: str(get(value) if get else value))
+    pieces = _bounded_pieces(values, len(d), lambda value: _text(get(value) if get else value))
     return str(do_join(context, pieces, d, attribute))
 
 
 def _replace(text: Any, old: str, new: str, count: int | None = None) -> str:
-    text = str(text)
+    text = _text(text)
     _check_length(len(text) + text.count(old) * len(new))
     return str(text.replace(old, new, -1 if count is None else count))
 
@@ -327,8 +458,9 @@ def _tojson(
 ) -> str:
     if indent is not None and not (isinstance(indent, int) and indent <= 16):
         raise OverLimit(f"it indents JSON by {str(indent)[:20]!r}; the limit is 16")
+    _size(value)
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise_exception(message: object) -> NoReturn:
-    raise RefusedByTemplate(str(message))
+    raise RefusedByTemplate(_text(message)[:LONGEST_WORD])

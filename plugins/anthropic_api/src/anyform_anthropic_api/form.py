@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from anyform.contract.errors import Fault
+from anyform.contract.errors import Fault, ModelNotFound
 from anyform.dialect import Dialect, Head, NotSupported, dumps, headers_of, status_of
 
 PATH = "/v1/messages"
@@ -23,6 +23,9 @@ KINDS = {
 }
 """Source: https://docs.claude.com/en/api/errors, but for 503, which is there what 529 is."""
 
+CLAUDE = "claude"
+ALIAS = "A name that a client insists on can mean a model of yours: aliases in [models] of the settings file."
+
 
 class NoThreads(NotSupported):
     """Conversations are not kept here. Clients know this code, and then send the whole conversation."""
@@ -30,11 +33,16 @@ class NoThreads(NotSupported):
     code = "thread_unsupported_request"
 
 
+def _message(fault: Fault) -> str:
+    absent = isinstance(fault, ModelNotFound) and str(fault.details.get("model", "")).startswith(CLAUDE)
+    return f"{fault} {ALIAS}" if absent else str(fault)
+
+
 def body(fault: Fault, request_id: str = "") -> dict[str, Any]:
     """Anthropic's error body."""
     status = status_of(fault)
     kind = KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
-    error: dict[str, Any] = {"type": kind, "message": str(fault)}
+    error: dict[str, Any] = {"type": kind, "message": _message(fault)}
     if isinstance(fault, NoThreads):
         error["details"] = {"error_code": fault.code}
     told = {"type": "error", "error": error}

@@ -39,8 +39,8 @@ class Messages:
         return await self._here.answer(asked, await self._here.body(asked), request.read, DIALECT)
 
     async def count(self, asked: Request) -> Response:
-        ask = await self._here.understand(await self._here.body(asked), request.counted)
-        return JSONResponse({"input_tokens": await self._here.count(ask)})
+        tokens = await self._here.count(asked, await self._here.body(asked), request.counted)
+        return JSONResponse({"input_tokens": tokens})
 
     async def models(self, asked: Request) -> Response:
         query: Mapping[str, Any] = {name: Written(value) for name, value in asked.query_params.items()}
@@ -48,7 +48,7 @@ class Messages:
 
     async def model(self, asked: Request) -> Response:
         entry = await self._here.find(asked.path_params["model"])
-        return JSONResponse(await self._here.quick(model.described, entry))
+        return JSONResponse(await self._here.quick(model.described, self._here.runtime, entry))
 
     async def no_batches(self, asked: Request) -> Response:
         raise UnknownRoute(f"There are no batches here ({asked.method} {asked.url.path}).", f"Use POST {PATH}.")

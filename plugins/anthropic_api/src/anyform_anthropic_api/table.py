@@ -21,7 +21,8 @@ _TOOLS = (
 _THINKING = (
     "enabled: thinks, with any budget_tokens of 1024 and more below max_tokens, which no model here is held to; "
     "adaptive: as the model's template has it; disabled, or left out: does not, where the model can be without. "
-    "display 'omitted' leaves the text out. Signatures are empty."
+    "display 'omitted' leaves the text out. Signatures are empty. A model that was not taught to think "
+    "answers without, and nothing tells it."
 )
 ASKED = (
     Field(name="model", treatment="heeded", note="a name of this server's", example="{chat}", wrong=5),
@@ -125,6 +126,11 @@ RESOURCES = (
         method="GET",
         path="/v1/models",
         about="Lists models as Anthropic does, on a listener without OpenAI; elsewhere it is OpenAI's list.",
+        fields=(
+            Field(name="?limit", treatment="heeded", note="1 to 1000; 20 where it is left out", example=5, wrong=0),
+            Field(name="?after_id", treatment="heeded", note="the models behind that name", example="a"),
+            Field(name="?before_id", treatment="heeded", note="the models before that name", example="z"),
+        ),
     ),
     Resource(method="GET", path="/v1/models/{model}", at="/v1/models/{chat}", about="One of them, likewise."),
     Resource(method="POST", path="/v1/messages/batches", about="404: there are no batches here.", status=404),

@@ -6,9 +6,11 @@ The only file that imports `llama_cpp`; the others get the module handed in.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+from pathlib import Path
 from typing import Any
 
-from anyform.contract.errors import EngineMissing
+from anyform.contract.errors import EngineMissing, InvalidModel
 from anyform.contract.facts import BackendInfo, Capabilities, Plan
 from anyform.contract.model import LoadedModel
 from anyform.text.enginethread import Host
@@ -45,6 +47,15 @@ def load(plan: Plan) -> LoadedModel:
     options = load_options.read(plan.settings.options)
     engine = _engine()
     return Host(Loader(engine, _projection, _LOG, plan, options).load).model()
+
+
+def quantize(source: Path, target: Path, kind: str) -> None:
+    """Write the GGUF *source* to *target* as *kind*, such as Q4_K_M. Raises EngineMissing, InvalidModel."""
+    llama = _engine()
+    wanted = llama.llama_model_quantize_default_params()
+    wanted.ftype = getattr(llama, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    if llama.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(wanted)) != 0:
+        raise InvalidModel(f"llama.cpp does not make it {kind}: {_LOG.errors(1) or 'it does not say why'}")
 
 
 def _engine(install: str = INSTALL) -> Any:

@@ -186,7 +186,7 @@ class Loader:
             adapter = self._llama.llama_adapter_lora_init(self._model, lora.path.encode())
             adapters[place] = ctypes.cast(adapter, ctypes.c_void_p).value
             if not adapter:
-                raise self._fault(f"load the LoRA adapter {lora.path}")
+                raise self._fault(f"load the LoRA adapter {Path(lora.path).name}", Path(lora.path))
         kind = self._llama.llama_set_adapters_lora.argtypes[1]
         if self._llama.llama_set_adapters_lora(self._context, ctypes.cast(adapters, kind), len(loras), scales) != 0:
             raise self._fault("apply the LoRA adapters")
@@ -340,7 +340,7 @@ class Loader:
             ubatch=ubatch,
         )
         if projector is None:
-            raise self._fault(f"load the picture projector {path}")
+            raise self._fault(f"load the picture projector {Path(path).name}", Path(path))
         return projector
 
     def _projector_path(self) -> str:
@@ -349,8 +349,11 @@ class Loader:
         companions = [name for name in self._plan.match.files if "mmproj" in Path(name).name.lower()]
         return str(Path(self._plan.path) / companions[0]) if companions else ""
 
-    def _fault(self, what: str) -> Fault:
+    def _fault(self, what: str, *files: Path) -> Fault:
+        """*files*: others of which the engine may tell. Requests are told by a file's name, never where it lies."""
         said = self._log.errors()
+        for file in (self._path, *files):
+            said = said.replace(str(file), file.name)
         if self._log.says_no_memory:
             return OutOfMemory(
                 f"llama.cpp could not {what} for lack of memory: {said}",

@@ -56,7 +56,8 @@ class Chats:
     async def chat(self, request: Request) -> Response:
         given = self._here.named(await self._here.body(request))
         await self._check_reasoning(Fields(given.values))
-        return await self._here.answer(request, given, self._read, V1)
+        large = given.large or self._here.responses.large(given.values.get("previous_response_id"))
+        return await self._here.answer(request, given._replace(large=large), self._read, V1)
 
     async def _check_reasoning(self, fields: Fields) -> None:
         """A model that does not reason cannot be told to."""
@@ -150,10 +151,15 @@ def _thread(before: Link | None, system: str | None, media: Media) -> tuple[Mess
     """The conversation so far, behind its system prompt: *system*, or else the last that it was given."""
     links = before.chain() if before else []
     said = read_items(before, [], media)
-    prompts = [item["content"] for link in links for item in link.brought() if item.get(MARK)]
+    prompts = [item["content"] for link in links for item in link.brought() if _is_prompt(item)]
     rest = tuple(message for message in said if not (message.role == "system" and message.text in prompts))
     prompt = system if system is not None else (prompts[-1] if prompts else "")
     return (Message(role="system", parts=(Words(text=prompt),)), *rest) if prompt else rest
+
+
+def _is_prompt(item: Mapping[str, Any]) -> bool:
+    """Whether the item is one of those that `_read` marks: what others keep over /v1/responses may have any members."""
+    return item.get(MARK) is True and item.get("role") == "system" and isinstance(item.get("content"), str)
 
 
 def _job(fields: Fields, rule: Rule, messages: tuple[Message, ...]) -> Chat:

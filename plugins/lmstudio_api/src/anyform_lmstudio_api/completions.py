@@ -74,7 +74,9 @@ class Completions:
 
 
 def unlimited(values: dict[str, Any]) -> dict[str, Any]:
-    """*values*, in which -1 tokens, LM Studio's word for no limit, are none that are said."""
+    """*values*, in which -1 tokens, LM Studio's word for no limit, are none that are said. Raises Invalid for less."""
+    for name in LIMITS:
+        Fields(values).integer(name, low=-1)
     return {name: value for name, value in values.items() if not (name in LIMITS and _is_none(value))}
 
 

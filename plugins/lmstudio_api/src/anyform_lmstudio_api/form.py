@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from anyform.contract.errors import Area, Category, Fault, Invalid, ModelNotFound
-from anyform.dialect import Dialect, Fields, NotSupported, dumps, status_of
+from anyform.dialect import LISTED, Dialect, Fields, NotSupported, UnknownRoute, dumps, status_of
 
 
 class Unrecognized(Invalid):
@@ -48,9 +48,14 @@ def kind(fault: Fault) -> str:
     return "internal_error" if status_of(fault) >= 500 else "invalid_request"
 
 
+def _said(fault: Fault, models: str) -> str:
+    """What happened and what to do, with the place where this API lists *models*."""
+    return str(fault).replace(LISTED, f"Model names are listed under {models}.")
+
+
 def error(fault: Fault) -> dict[str, Any]:
     """v1's error object."""
-    told = {"message": str(fault), "type": kind(fault), "code": fault.code}
+    told = {"message": _said(fault, "/api/v1/models"), "type": kind(fault), "code": fault.code}
     if isinstance(fault, ModelNotFound):
         fault.details.setdefault("param", "model")
     param = fault.details.get("param")
@@ -61,7 +66,7 @@ def _openai(fault: Fault) -> dict[str, Any]:
     """OpenAI's error object, which LM Studio's v0 has for some."""
     param = fault.details.get("param")
     return {
-        "message": str(fault),
+        "message": _said(fault, "/api/v0/models"),
         "type": "server_error" if status_of(fault) >= 500 else "invalid_request_error",
         "param": param if isinstance(param, str) else None,
         "code": fault.code,
@@ -69,6 +74,8 @@ def _openai(fault: Fault) -> dict[str, Any]:
 
 
 def _refusal_v0(fault: Fault) -> Response:
+    if isinstance(fault, UnknownRoute):
+        return _shared(fault)
     if isinstance(fault, ModelNotFound):
         fault.details.setdefault("param", "model")
         return JSONResponse({"error": _openai(fault)}, status_of(fault))
@@ -83,7 +90,14 @@ def _unknown(method: str, path: str) -> Response:
     return JSONResponse({"error": f"Unexpected endpoint or method. ({method} {path})"})
 
 
+def _shared(fault: Fault) -> Response:
+    """LM Studio answers what it does not know with a 200: at a port that others share, OpenAI's 404 says it."""
+    return JSONResponse({"error": _openai(fault)}, status_of(fault))
+
+
 def _refusal_v1(fault: Fault) -> Response:
+    if isinstance(fault, UnknownRoute):
+        return _shared(fault)
     return JSONResponse({"error": error(fault)}, status_of(fault))
 
 
@@ -99,5 +113,6 @@ def _ending_v1(fault: Fault) -> bytes:
 NAME = "lmstudio_api"
 PORT = 1234
 """Where LM Studio's clients look for it."""
-V0 = Dialect(name=NAME, prefixes=("/api/v0",), refusal=_refusal_v0, ending=_ending_v0, unknown=_unknown, port=PORT)
-V1 = Dialect(name=NAME, prefixes=("/api/v1",), refusal=_refusal_v1, ending=_ending_v1, unknown=_unknown, port=PORT)
+_OWN: dict[str, Any] = {"name": NAME, "unknown": _unknown, "wrong_method": _unknown, "port": PORT}
+V0 = Dialect(prefixes=("/api/v0",), refusal=_refusal_v0, ending=_ending_v0, **_OWN)
+V1 = Dialect(prefixes=("/api/v1",), refusal=_refusal_v1, ending=_ending_v1, **_OWN)

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from anyform.contract.errors import ModelNotFound
 from anyform.contract.facts import Settings
-from anyform.dialect import Entry, Fields, NotSupported, Server, Use
+from anyform.dialect import Entry, Fields, NotSupported, Server, Use, wrong
 from anyform_lmstudio_api.form import only
 from anyform_lmstudio_api.listing import GGUF, OPTIONS, config, kind_v1
 
@@ -33,6 +33,8 @@ class Loading:
         only(fields, *KNOWN)
         model, echo = fields.need_text("model"), fields.flag("echo_load_config")
         given, options, stays = _settings(fields), _options(fields), fields.number("ttl", low=0)
+        if stays == 0:
+            wrong("ttl", "the model would be unloaded at once", "Expected a value > 0.")
         entry = await self._here.find(model)
         use = Use(
             settings=Settings(**given, options=options if _has_gguf(entry) else {}),

@@ -84,7 +84,8 @@ _V1 = (
         method="POST",
         path="/api/v1/models/load",
         about="Loads a model, which stays until it is unloaded, or makes room for another that needs its memory. One "
-        "model has one instance, of its own name: a second load with other settings takes the place of the first.",
+        "model has one instance, of its own name: a second load with other settings takes the place of the first; less "
+        "context alone is served by what is loaded.",
         body=(("model", "{chat}"),),
         fields=(
             _heeded("model", "", wrong=5),

@@ -36,4 +36,4 @@ def read(values: Mapping[str, Any], media: Media, rule: Rule) -> Ask:
         jobs = (replace(job, messages=begun(messages, rule, media)),)
         return Ask(model=model, jobs=jobs, writer=writer, stream=stream, prompt="messages", use=use)
 
-    return Cut(made, bool(body.flag("truncate"))).ask(conversation.messages(body, media))
+    return Cut(made, request.truncates(body, rule)).ask(conversation.messages(body, media))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 
-_second, _written = -1, ""
+_latest = (-1, "")
+"""A second and how it is written, in one: threads ask too."""
 
 
 def now() -> str:
     """UTC, RFC 3339 with nanoseconds."""
-    global _second, _written
+    global _latest
     second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    written = _written
-    if second != _second:
+    known, written = _latest
+    if second != known:
         written = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        _written, _second = written, second
+        _latest = second, written
     return f"{written}.{nanoseconds:09d}Z"
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from anyform.contract.errors import ModelAmbiguous, ModelNotFound, Unsupported
+from anyform.contract.errors import Invalid, ModelAmbiguous, ModelNotFound, Unsupported
 from anyform.dialect import Derived, Entry, Fields, Recipe, Server, dumps
 from anyform_ollama_api import naming, order, parameter, progress, pull
 from anyform_ollama_api.detail import metadata
 from anyform_ollama_api.identity import digest
-from anyform_ollama_api.order import Order
+from anyform_ollama_api.order import WEIGHTS, Order
 from anyform_ollama_api.progress import Step, Steps
 
 ADAPTERS = "lora"
 """The load option of backends that lay adapters over weights; it takes paths, so that it is their machine's own."""
-QUANTIZE = "nothing here quantizes. Pull it so: hf.co/owner/repo:{wanted}; or quantize the file, and upload that."
+QUANTIZE = "Pull it so: hf.co/owner/repo:{wanted}; or quantize the file, and upload that."
 
 
 class Create:
@@ -43,7 +45,11 @@ async def steps(here: Server, wanted: Order) -> Steps:
                 yield step
         base = await naming.find(here, wanted.base)
     await here.slow(_require, here, wanted, base)
-    await here.slow(here.recipes.create, _recipe(wanted, base), wanted.files, wanted.adapters)
+    files = wanted.files
+    if smaller := await _smaller(here, wanted, base):
+        yield {"status": f"quantizing {smaller.is_now or 'the'} model to {wanted.quantize}"}
+        files = {WEIGHTS: await smaller.make(smaller.source)}
+    await here.slow(here.recipes.create, _recipe(wanted, base), files, wanted.adapters)
     for step in _layers(wanted, base):
         yield step
     yield {"status": "writing manifest"}
@@ -61,16 +67,47 @@ async def _base(here: Server, name: str) -> Entry | None:
         return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Smaller:
+    """Weights that are to be quantized."""
+
+    source: Path
+    is_now: str
+    make: Callable[[Path], Awaitable[str]]
+    """The file -> the digest of the new one."""
+
+
+async def _smaller(here: Server, wanted: Order, base: Entry | None) -> Smaller | None:
+    """None where nothing is to be quantized. Raises Unsupported where nothing can do it."""
+    is_now = (await here.slow(metadata, here.runtime, base)).quantization if base is not None else ""
+    if not wanted.quantize or is_now.upper() == wanted.quantize:
+        return None
+    try:
+        form, source = _one_file(here, wanted, base)
+        make = await here.quantizer(form, is_now, wanted.quantize)
+    except Unsupported as refusal:
+        raise Unsupported(refusal.message, QUANTIZE.format(wanted=wanted.quantize), param="quantize") from None
+    return Smaller(source=source, is_now=is_now, make=make)
+
+
+def _one_file(here: Server, wanted: Order, base: Entry | None) -> tuple[str, Path]:
+    """The format and the place of the only file that the model has."""
+    names = base.match.files if base is not None else tuple(wanted.files)
+    adapted = isinstance(base, Derived) and base.recipe.adapters
+    if len(names) != 1 or adapted:
+        what = "an adapter" if adapted else f"{len(names)} files"
+        raise Unsupported(f"a model that has {what} is not quantized.")
+    if base is not None:
+        return base.match.format, Path(base.path) / names[0]
+    return names[0].rpartition(".")[2].casefold(), here.recipes.blobs.path(wanted.files[names[0]])
+
+
 def _require(here: Server, wanted: Order, base: Entry | None) -> None:
-    """Raise Unsupported for what cannot be done with these weights."""
-    if wanted.quantize:
-        is_now = metadata(here.runtime, base).quantization if base is not None else ""
-        if is_now.upper() != wanted.quantize:
-            what = f"{base.name}, which is {is_now or 'of an unknown type'}," if base is not None else "the upload"
-            hint = QUANTIZE.format(wanted=wanted.quantize)
-            raise Unsupported(f"{what} is not made {wanted.quantize}: {hint}", param="quantize")
+    """Raise Unsupported or Invalid for what cannot be done with these weights."""
     if wanted.adapters and base is not None:
         _require_adapters(here, base)
+    if parameter.CONTEXT in wanted.parameters and base is not None:
+        _require_context(here, int(wanted.parameters[parameter.CONTEXT]), base)
 
 
 def _require_adapters(here: Server, base: Entry) -> None:
@@ -81,6 +118,17 @@ def _require_adapters(here: Server, base: Entry) -> None:
             f"{base.name} is run by {plan.backend}, which lays no adapter over it.",
             "Make it of a GGUF, or merge the adapter into the weights.",
             param="adapters",
+        )
+
+
+def _require_context(here: Server, wanted: int, base: Entry) -> None:
+    """As for a request: no more than it was trained for, unless its settings say more already."""
+    trained = metadata(here.runtime, base).context
+    if trained is not None and wanted > max(trained, here.runtime.rule(base).settings.context or 0):
+        raise Invalid(
+            f"{parameter.CONTEXT} {wanted} is over the {trained} tokens that {base.name} was trained for.",
+            f"Say {trained} at the most.",
+            param=f"parameters.{parameter.CONTEXT}",
         )
 
 

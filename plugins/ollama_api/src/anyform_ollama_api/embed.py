@@ -12,6 +12,8 @@ from anyform_ollama_api import options, request
 from anyform_ollama_api.clock import nanoseconds
 
 TOLD = "Texts over the context were cut at its end."
+ASK = 'Send "truncate": true to have texts cut at its end.'
+ELSEWHERE = '/api/embed cuts texts, with "truncate": true.'
 
 
 def inputs(body: Fields) -> tuple[str, ...]:
@@ -35,16 +37,16 @@ def read(values: Mapping[str, Any], media: Media, rule: Rule) -> Ask:
     body = Fields(values)
     job = Embed(inputs=inputs(body), dimensions=body.integer("dimensions", low=1))
     ask = _ask(body, job, Whole, "input")
-    if not body.flag("truncate"):
-        return ask
+    if not request.truncates(body, rule):
+        return replace(ask, uncut=ASK)
     cut = replace(ask, jobs=(replace(job, truncate=True),), cut=1)
-    return replace(ask, shorter=lambda: cut)
+    return replace(ask, shorter=lambda weight=0: cut)
 
 
 def read_one(values: Mapping[str, Any], media: Media, rule: Rule) -> Ask:
     """The request of /api/embeddings as an Embed job. Raises Invalid."""
     body = Fields(values)
-    return _ask(body, Embed(inputs=prompt(body)), One, "prompt")
+    return replace(_ask(body, Embed(inputs=prompt(body)), One, "prompt"), uncut=ELSEWHERE)
 
 
 def _ask(body: Fields, job: Embed, writer: Callable[[Head], Writer], field: str) -> Ask:

@@ -7,7 +7,7 @@ import re
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from anyform.contract.errors import Fault
-from anyform.dialect import NDJSON, Dialect, dumps, status_of
+from anyform.dialect import LISTED, NDJSON, Dialect, dumps, status_of
 
 VERSION = "0.9.3"
 """Of Ollama, whose API this speaks; clients compare it to know what they may ask for."""
@@ -18,7 +18,7 @@ _ABSENT = re.compile(r"there is no model ('.*'|\".*\")\.(?: (.*))?", re.DOTALL)
 
 def told(fault: Fault) -> str:
     """What happened and what to do; of a model that is not here in the words that clients look for."""
-    said = str(fault)
+    said = str(fault).replace(LISTED, "GET /api/tags lists those that are here.")
     absent = _ABSENT.fullmatch(said)
     if absent is None:
         return said

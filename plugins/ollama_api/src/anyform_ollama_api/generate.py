@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from anyform.contract.jobs import Chat, Complete, Message, Text
@@ -11,6 +12,7 @@ from anyform_ollama_api import context, line, options, request
 from anyform_ollama_api.cut import Cut, Messages
 
 PARAGRAPH = "\n\n"
+BARE = "What is raw or has a suffix is never cut."
 
 
 def read(values: Mapping[str, Any], media: Media, rule: Rule, chats: bool = True) -> Ask:
@@ -29,7 +31,7 @@ class _Request:
         self._stream = body.flag("stream") is not False
         self._prompt, self._system = body.text("prompt") or "", body.text("system") or ""
         self._suffix, self._template = body.text("suffix") or "", body.text("template") or ""
-        self._truncates = bool(body.flag("truncate"))
+        self._truncates = request.truncates(body, rule)
         self._raw = bool(body.flag("raw"))
         if self._raw and (self._template or self._system or body.data.get("context")):
             raise WrongValue("raw mode does not support template, system, or context.", param="raw")
@@ -42,7 +44,7 @@ class _Request:
         """What it wants."""
         if self._raw or self._suffix:
             self._bare("raw" if self._raw else "suffix")
-            return self._plain(self._prompt)
+            return replace(self._plain(self._prompt), uncut=BARE)
         told = (Text(text=self._prompt),) if self._prompt else ()
         asked = Message(role="user", parts=(*self._pictures, *told))
         if not self._chats:

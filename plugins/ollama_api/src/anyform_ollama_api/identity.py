@@ -8,10 +8,10 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from anyform.dialect import Derived, Entry
+from anyform.dialect import Derived, Entry, Recipe
 
 LATEST = ":latest"
-UNSAID = ("name", "modified_s", "folder", "where")
+UNSAID = ("name", "modified_s", "folder", "where", "base")
 """What of a recipe does not change which model it is: copies have the digest of what they were copied from."""
 NEVER = timedelta(seconds=(2**63 - 1) // 10**9)
 """Go's longest time, which Ollama adds to now for a model that stays."""
@@ -31,8 +31,9 @@ def digest(entry: Entry) -> str:
     told: dict[str, Any] = {"form": [entry.match.format, entry.match.entry, entry.match.variant]}
     told["files"] = [[name, entry.digests.get(name) or _stamp(entry, name)] for name in entry.match.files]
     if isinstance(entry, Derived):
-        recipe = entry.recipe.as_dict()
-        told["recipe"] = {name: value for name, value in recipe.items() if name not in UNSAID}
+        plain = Recipe(name="").as_dict()
+        recipe = {name: value for name, value in entry.recipe.as_dict().items() if value != plain[name]}
+        told |= {name: value for name, value in recipe.items() if name not in UNSAID}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode("ascii")).hexdigest()
 
 

@@ -16,6 +16,10 @@ WEATHER: dict[str, Any] = {
 }
 PAINTING = "Of models that paint, which /v1/images/generations asks."
 LAST = "In the last object's `truncated` and `remarks`."
+UNASKED = (
+    "Ollama does so unasked; here it is as the model's rule has it where it is left out, else false, and such a "
+    "request is refused."
+)
 
 MODEL = Field(
     name="model", treatment="heeded", note="Any name of it; `:latest` may be left out.", example="{chat}", wrong=3
@@ -61,8 +65,8 @@ LIKELIHOODS = (
 TRUNCATE = Field(
     name="truncate",
     treatment="heeded",
-    note=f"Whether the oldest turns may be left out where all is over the context. It is then reported. {LAST}"
-    " Ollama does so unasked; here it is false where it is left out, and such a request is refused.",
+    note="Whether the oldest turns may be left out where all is over the context; the last one never. It is then "
+    f"reported. {LAST} {UNASKED}",
     example=True,
     wrong="yes",
 )
@@ -187,8 +191,7 @@ EMBED = Resource(
         Field(
             name="truncate",
             treatment="heeded",
-            note=f"Whether texts over the context may be cut. It is then reported. {LAST}"
-            " Ollama does so unasked; here it is false where it is left out, and such a request is refused.",
+            note=f"Whether texts over the context may be cut. It is then reported. {LAST} {UNASKED}",
             example=True,
             wrong="yes",
         ),

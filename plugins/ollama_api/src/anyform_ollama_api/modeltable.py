@@ -13,6 +13,8 @@ BLOB_DIGEST = f"sha256:{'0' * 64}"
 MADE = "made-by-the-table"
 MAKE: tuple[tuple[str, Any], ...] = (("model", MADE), ("from", "{chat}"), ("stream", False))
 MAKING = ("POST", "/api/create", MAKE)
+NOTES = {"num_ctx": "At the most what the model that it is made from was trained for."}
+"""Of its parameters."""
 
 NAME = Field(
     name="name",
@@ -110,7 +112,7 @@ CREATE = Resource(
         Field(
             name="quantize",
             treatment="refused",
-            note="Where the model is not so already: nothing here quantizes.",
+            note="But for a model that is so already, or a GGUF of one file in F32, F16 or BF16; llama.cpp does it.",
             example="Q4_K_M",
             wrong="Q9_9",
         ),
@@ -127,7 +129,7 @@ CREATE = Resource(
             Field(
                 name=f"parameters.{option.name}",
                 treatment="heeded" if option.heeded else "ignored",
-                note="" if option.heeded else "It is shown.",
+                note=NOTES.get(option.name, "") if option.heeded else "It is shown.",
                 example=option.example,
                 wrong=option.wrong if option.name != "stop" else 3,
             )

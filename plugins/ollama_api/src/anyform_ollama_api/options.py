@@ -90,7 +90,8 @@ def _check(name: str, kind: Kind, value: Any) -> None:
         good = isinstance(value, int | float) and not isinstance(value, bool)
         good = good and (kind == "float32" or isinstance(value, int) or value.is_integer())
     if not good:
-        raise WrongType(f'option "{name}" must be of type {kind}.', param=f"options.{name}")
+        also = " or a string" if kind == "array" else ""
+        raise WrongType(f'option "{name}" must be of type {kind}{also}.', param=f"options.{name}")
     if isinstance(value, list) and not all(isinstance(item, str) for item in value):
         raise WrongType(f'option "{name}" must be of an array of strings.', param=f"options.{name}")
 

@@ -12,7 +12,7 @@ from anyform_ollama_api import modelfile, naming, parameter
 from anyform_ollama_api.blob import DIGEST
 from anyform_ollama_api.gotemplate import jinja
 
-QUANTIZATIONS = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")
+QUANTIZATIONS = ("F32", "F16", "Q3_K_M", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
 UPLOADED = "@"
 """Before a digest, in a Modelfile."""
 LISTS = ("license", "messages")
@@ -161,7 +161,7 @@ def _quantization(said: str) -> str:
     if said and said.upper() not in QUANTIZATIONS:
         raise Invalid(
             f"unsupported quantization type {said[:50]} - supported types are {', '.join(QUANTIZATIONS)}.",
-            "Pull a file that is quantized so, such as hf.co/owner/repo:Q6_K.",
+            "Pull a file that is quantized so, such as hf.co/owner/repo:IQ2_M.",
             param="quantize",
         )
     return said.upper()

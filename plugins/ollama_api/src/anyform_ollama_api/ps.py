@@ -11,12 +11,20 @@ from anyform.dialect import Resident, Runtime, Server
 from anyform_ollama_api.detail import details, metadata
 from anyform_ollama_api.identity import called, digest, expiry
 
+LEAVING = "leaving"
+"""The state of a model that is being unloaded."""
+
 
 def running(runtime: Runtime) -> dict[str, Any]:
     """All loaded models, those that stay longest first."""
     there = [at for at in runtime.pool.residents() if at.held is not None]
-    there.sort(key=lambda at: (at.expires_s is not None, -(at.expires_s or 0), at.name))
+    there.sort(key=lambda at: (_left_s(at) is not None, -(_left_s(at) or 0), at.name))
     return {"models": [told for at in there if (told := _told(runtime, at)) is not None]}
+
+
+def _left_s(at: Resident) -> float | None:
+    """How long it stays; None: for ever, or as long as it is used."""
+    return 0.0 if at.state == LEAVING else at.expires_s
 
 
 def _told(runtime: Runtime, at: Resident) -> dict[str, Any] | None:
@@ -36,7 +44,7 @@ def _told(runtime: Runtime, at: Resident) -> dict[str, Any] | None:
         "size": max(sum(there.values()), measured + video),
         "digest": digest(entry),
         "details": details(entry, metadata(runtime, entry)),
-        "expires_at": expiry(at.expires_s),
+        "expires_at": expiry(_left_s(at)),
         "size_vram": video,
         "context_length": plan.settings.context or plan.metadata.context or 0,
     }

@@ -29,6 +29,12 @@ def use(body: Fields) -> Use:
         raise WrongValue(said, "Give seconds, or such as '5m'; -1: for ever.", param="keep_alive") from wrong
 
 
+def truncates(body: Fields, rule: Rule) -> bool:
+    """Whether what is over the context may be cut: as the request says, else as *rule* does. Raises Invalid."""
+    said = body.flag("truncate")
+    return bool(rule.request.get("truncate")) if said is None else said
+
+
 def pictures(fields: Fields, media: Media) -> tuple[Picture, ...]:
     """Those in `images`, base64 each."""
     given = fields.array("images") or ()
