@@ -253,6 +253,8 @@ def walk(seen: Counter[str], running: Callable[..., Any], tmp_path_factory: pyte
 def test_each_field_is_treated_as_its_table_says(
     dialect: str, resource: Resource, walk: Walk, seen: Counter[str]
 ) -> None:
+    if resource.path == "/v1/audio/speech":
+        pytest.importorskip("av", reason="what sound is written with")
     walk.url = walk.urls[dialect]
     seen.clear()
     wrong = [f"the least body {said}"] if (said := as_told(walk.send(resource), resource)) else []
